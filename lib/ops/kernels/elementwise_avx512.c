@@ -1,0 +1,5 @@
+#if defined(__x86_64__)
+#define KERNELS nsa_kernels_avx512
+#define KERNELS_NAME "avx512"
+#include "lib/ops/kernels/elementwise.h"
+#endif

@@ -1,0 +1,81 @@
+/* application/octet-stream: the elements alone, shape and dtype in the query or in headers. */
+#include "server/codec.h"
+#include "server/infer.h"
+
+#include <string.h>
+
+/* "2,8,16,32", as the query and the header have it. */
+static void write_shape(char text[NSA_SHAPE_TEXT_BYTES * 3], const nsa_shape *shape)
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (size_t i = 0; i < shape->rank; i++)
+        used += (size_t)snprintf(text + used, NSA_SHAPE_TEXT_BYTES * 3 - used, "%s%zu",
+                                 i ? "," : "", shape->dims[i]);
+}
+
+/* A tensor header says the same as its field in the query; said in both places is said twice. */
+static nsa_status set_from_header(struct inference *inference, const char *header,
+                                  const char *field, nsa_error *err)
+{
+    const char *text = exchange_header(inference->ex, header);
+
+    if (!text)
+        return NSA_OK;
+    return fields_set_text(&inference->fields, FIELDS_HEADER, field, text, err);
+}
+
+static nsa_status raw_decode(struct inference *inference, nsa_error *err)
+{
+    struct fields *fields = &inference->fields;
+    nsa_tensor *input = &inference->request.input;
+    size_t expected;
+    nsa_status status;
+
+    status = set_from_header(inference, "X-Tensor-Shape", "shape", err);
+    if (status == NSA_OK)
+        status = set_from_header(inference, "X-Tensor-Dtype", "dtype", err);
+    if (status != NSA_OK)
+        return status;
+    if (!fields->has_shape || !fields->has_dtype)
+        return nsa_error_set(err, NSA_EINVAL,
+                             "%s: expected in the query or in %s, as in "
+                             "?shape=2,8,16,32&dtype=float32, got none",
+                             fields->has_shape ? "dtype" : "shape",
+                             fields->has_shape ? "X-Tensor-Dtype" : "X-Tensor-Shape");
+    status = nsa_shape_bytes(&expected, &fields->shape, fields->dtype, err);
+    if (status != NSA_OK)
+        return status;
+    if (inference->ex->body_bytes != expected) {
+        char text[NSA_SHAPE_TEXT_BYTES];
+
+        return nsa_error_set(err, NSA_EINVAL, "body: expected %zu bytes for %s %s, got %zu",
+                             expected, nsa_dtype_name(fields->dtype),
+                             nsa_shape_text(text, &fields->shape), inference->ex->body_bytes);
+    }
+    input->data = inference->ex->body;
+    input->dtype = fields->dtype;
+    input->shape = fields->shape;
+    return NSA_OK;
+}
+
+static nsa_status raw_head(struct exchange *ex, char head[CODEC_HEAD_BYTES], size_t *size,
+                           const nsa_tensor *output, nsa_error *err)
+{
+    char text[NSA_SHAPE_TEXT_BYTES * 3];
+
+    (void)head;
+    (void)err;
+    write_shape(text, &output->shape);
+    answer_header(ex, "X-Tensor-Shape", "%s", text);
+    answer_header(ex, "X-Tensor-Dtype", "%s", nsa_dtype_name(output->dtype));
+    *size = 0;
+    return NSA_OK;
+}
+
+const struct codec codec_raw = {
+    .media_type = "application/octet-stream",
+    .decode = raw_decode,
+    .head = raw_head,
+};

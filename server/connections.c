@@ -1,0 +1,97 @@
+#include "server/connections.h"
+
+#include <nsa/batcher.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+void connections_init(struct connections *list)
+{
+    pthread_mutex_init(&list->lock, NULL);
+    list->first = NULL;
+}
+
+void connections_destroy(struct connections *list)
+{
+    pthread_mutex_destroy(&list->lock);
+}
+
+struct connection *connections_add(struct connections *list, int fd)
+{
+    struct connection *connection = calloc(1, sizeof *connection);
+
+    if (!connection)
+        return NULL;
+    connection->fd = fd;
+    connection_enter(connection, CONNECTION_IDLE);
+    pthread_mutex_lock(&list->lock);
+    connection->next = list->first;
+    if (list->first)
+        list->first->previous = connection;
+    list->first = connection;
+    pthread_mutex_unlock(&list->lock);
+    return connection;
+}
+
+void connections_remove(struct connections *list, struct connection *connection)
+{
+    if (!connection)
+        return;
+    pthread_mutex_lock(&list->lock);
+    if (connection->next)
+        connection->next->previous = connection->previous;
+    if (connection->previous)
+        connection->previous->next = connection->next;
+    else
+        list->first = connection->next;
+    pthread_mutex_unlock(&list->lock);
+    free(connection);
+}
+
+void connection_enter(struct connection *connection, enum connection_phase phase)
+{
+    atomic_store(&connection->since_ns, nsa_now_ns());
+    atomic_store(&connection->phase, phase);
+}
+
+size_t connections_sweep(struct connections *list, uint64_t idle_ns, uint64_t request_ns,
+                         const char *slow_answer)
+{
+    uint64_t now = nsa_now_ns();
+    size_t cut = 0;
+
+    pthread_mutex_lock(&list->lock);
+    for (struct connection *c = list->first; c; c = c->next) {
+        enum connection_phase phase = atomic_load(&c->phase);
+        uint64_t since = atomic_load(&c->since_ns);
+        uint64_t age = now > since ? now - since : 0;
+
+        if (phase == CONNECTION_IDLE && age > idle_ns) {
+            shutdown(c->fd, SHUT_RDWR);
+        } else if (phase == CONNECTION_READING && age > request_ns && !atomic_load(&c->cut)) {
+            /* Nothing else is being sent while a request arrives. */
+            send(c->fd, slow_answer, strlen(slow_answer), MSG_DONTWAIT | MSG_NOSIGNAL);
+            shutdown(c->fd, SHUT_RDWR);
+            atomic_store(&c->cut, true);
+            cut++;
+        }
+    }
+    pthread_mutex_unlock(&list->lock);
+    return cut;
+}
+
+bool connections_idle(struct connections *list)
+{
+    bool idle = true;
+
+    pthread_mutex_lock(&list->lock);
+    for (struct connection *c = list->first; c && idle; c = c->next) {
+        int waiting = 0;
+
+        idle = atomic_load(&c->phase) == CONNECTION_IDLE &&
+               (ioctl(c->fd, FIONREAD, &waiting) != 0 || waiting == 0);
+    }
+    pthread_mutex_unlock(&list->lock);
+    return idle;
+}

@@ -1,0 +1,117 @@
+/*
+ * One HTTP request and its answer, as handlers see them.
+ *
+ * A handler runs on an HTTP thread once the whole body is there. It either fills the answer, or
+ * sets `resumed`, calls exchange_suspend() and lets another thread call exchange_resume(): then
+ * `resumed` runs on the HTTP thread and fills the answer.
+ */
+#ifndef SERVER_EXCHANGE_H
+#define SERVER_EXCHANGE_H
+
+#include "server/buffer.h"
+#include "server/metrics.h"
+
+#include <nsa/status.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EXCHANGE_MAX_ID_BYTES 128 /* of a request's id, from the client or made here */
+#define EXCHANGE_MAX_HEADERS 12
+#define EXCHANGE_BODY_ALIGN 64
+
+struct MHD_Connection;
+struct connection;
+struct route;
+struct server;
+
+struct answer_header {
+    const char *name;
+    char value[NSA_ERROR_MESSAGE_BYTES];
+};
+
+struct answer {
+    unsigned status; /* 0: none yet */
+    const char *content_type;
+    char *bytes; /* owned */
+    size_t size;
+    struct answer_header headers[EXCHANGE_MAX_HEADERS];
+    size_t header_count;
+};
+
+struct exchange {
+    struct server *server;
+    struct metrics *metrics;
+    const struct route *route; /* never NULL once a handler runs */
+    const char *method;
+    char *path; /* decoded, without query */
+    char request_id[EXCHANGE_MAX_ID_BYTES + 1];
+    uint64_t begin_ns;    /* of the request's first line */
+    uint64_t deadline_ns; /* past which nobody waits for the answer */
+
+    /* (body_bytes), aligned to EXCHANGE_BODY_ALIGN, with a NUL after it; content-decoded. */
+    char *body;
+    size_t body_bytes;
+
+    struct answer answer;
+
+    void (*resumed)(struct exchange *ex);
+    void *state; /* the handler's */
+    void (*free_state)(void *state);
+
+    /* The rest is http.c's. */
+    struct connection *client;
+    struct MHD_Connection *connection;
+    size_t body_capacity;
+    size_t discarded_bytes;
+    enum exchange_phase {
+        EXCHANGE_BEGUN,
+        EXCHANGE_READING,
+        EXCHANGE_SUSPENDED,
+        EXCHANGE_ANSWERED
+    } phase;
+};
+
+/* The request header `name` (any case), or NULL. */
+const char *exchange_header(const struct exchange *ex, const char *name);
+
+/* Call `each` for every query parameter, decoded (value "" if there is none), until it fails. */
+nsa_status exchange_each_query(const struct exchange *ex,
+                               nsa_status (*each)(void *context, const char *key, const char *value,
+                                                  nsa_error *err),
+                               void *context, nsa_error *err);
+
+/* Whether the client has closed its side of the connection. For a suspended exchange; any thread.
+ */
+bool exchange_abandoned(const struct exchange *ex);
+
+/* Suspend before handing the exchange to another thread; that thread resumes it, once. */
+void exchange_suspend(struct exchange *ex);
+void exchange_resume(struct exchange *ex);
+
+/* Replace the body by `bytes`, which the exchange takes over; NULL and 0 free it. */
+void exchange_set_body(struct exchange *ex, char *bytes, size_t size);
+
+/* --- answer.c ------------------------------------------------------------------------------ */
+
+/* Add an answer header; one past EXCHANGE_MAX_HEADERS asserts. `name` is a constant. */
+void answer_header(struct exchange *ex, const char *name, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Answer with `bytes`, which the exchange takes over (malloc'ed). */
+void answer_bytes(struct exchange *ex, unsigned status, const char *content_type, char *bytes,
+                  size_t size);
+
+/* Answer with the contents of `body`, which is emptied; its failure becomes a 503. */
+void answer_buffer(struct exchange *ex, unsigned status, const char *content_type, buffer *body);
+
+/* Answer `status` with {"error", "code", "request_id"}. `code` is a snake_case constant. */
+void answer_error(struct exchange *ex, unsigned status, const char *code, const char *message);
+
+/* Answer a failure of the library or a parser with the HTTP status and code that belong to it. */
+void answer_failure(struct exchange *ex, nsa_status status, const nsa_error *err);
+
+/* Gzip the answer if the client accepts that and it pays. */
+void answer_compress(struct exchange *ex);
+
+#endif

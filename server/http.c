@@ -1,0 +1,517 @@
+#include "server/http.h"
+
+#include "server/connections.h"
+#include "server/exchange.h"
+#include "server/listener.h"
+#include "server/log.h"
+#include "server/processors.h"
+#include "server/router.h"
+#include "server/server.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <microhttpd.h>
+#include <nsa/batcher.h>
+#include <nsa/size.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define NS_PER_MS 1000000u
+
+/* A connection's headers and the reading of its body go through this much memory. */
+#define CONNECTION_MEMORY_BYTES ((size_t)64 * 1024)
+
+/* First allocation of a body whose length the client does not say. */
+#define FIRST_BODY_BYTES ((size_t)16 * 1024)
+
+struct http {
+    struct server *server;
+    struct MHD_Daemon *daemon;
+    int listen_fd;
+    char address[LISTENER_ADDRESS_BYTES];
+    struct connections connections;
+    char slow_answer[256]; /* what a client gets whose request takes too long to arrive */
+    uint64_t id_seed;      /* made-up request ids count up from here */
+    atomic_uint_fast64_t id_count;
+};
+
+/* --- what exchanges offer to handlers ------------------------------------------------------ */
+
+const char *exchange_header(const struct exchange *ex, const char *name)
+{
+    return MHD_lookup_connection_value(ex->connection, MHD_HEADER_KIND, name);
+}
+
+struct query {
+    nsa_status (*each)(void *context, const char *key, const char *value, nsa_error *err);
+    void *context;
+    nsa_error *err;
+    nsa_status status;
+};
+
+static enum MHD_Result visit_query(void *context, enum MHD_ValueKind kind, const char *key,
+                                   const char *value)
+{
+    struct query *query = context;
+
+    (void)kind;
+    query->status = query->each(query->context, key, value ? value : "", query->err);
+    return query->status == NSA_OK ? MHD_YES : MHD_NO;
+}
+
+nsa_status exchange_each_query(const struct exchange *ex,
+                               nsa_status (*each)(void *context, const char *key, const char *value,
+                                                  nsa_error *err),
+                               void *context, nsa_error *err)
+{
+    struct query query = {each, context, err, NSA_OK};
+
+    MHD_get_connection_values(ex->connection, MHD_GET_ARGUMENT_KIND, visit_query, &query);
+    return query.status;
+}
+
+bool exchange_abandoned(const struct exchange *ex)
+{
+    char byte;
+
+    return recv(ex->client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+void exchange_suspend(struct exchange *ex)
+{
+    ex->phase = EXCHANGE_SUSPENDED;
+    MHD_suspend_connection(ex->connection);
+}
+
+void exchange_resume(struct exchange *ex)
+{
+    MHD_resume_connection(ex->connection);
+}
+
+void exchange_set_body(struct exchange *ex, char *bytes, size_t size)
+{
+    free(ex->body);
+    ex->body = bytes;
+    ex->body_bytes = ex->body_capacity = size;
+}
+
+/* --- answering ----------------------------------------------------------------------------- */
+
+static enum MHD_Result send_answer(struct exchange *ex)
+{
+    struct answer *answer = &ex->answer;
+    struct MHD_Response *response;
+    enum MHD_Result result;
+
+    response = MHD_create_response_from_buffer_with_free_callback(
+        answer->size, answer->bytes ? answer->bytes : (void *)"", answer->bytes ? free : NULL);
+    if (!response)
+        return MHD_NO;
+    answer->bytes = NULL; /* the response's from here on */
+    if (answer->content_type)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer->content_type);
+    MHD_add_response_header(response, "X-Request-Id", ex->request_id);
+    for (size_t i = 0; i < answer->header_count; i++)
+        MHD_add_response_header(response, answer->headers[i].name, answer->headers[i].value);
+    if (atomic_load(&ex->server->draining))
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+    ex->phase = EXCHANGE_ANSWERED;
+    connection_enter(ex->client, CONNECTION_ANSWERING);
+    result = MHD_queue_response(ex->connection, answer->status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+/* --- reading ------------------------------------------------------------------------------- */
+
+static bool id_is_plain(const char *id)
+{
+    size_t length = strlen(id);
+
+    for (size_t i = 0; i < length; i++) {
+        if (id[i] < '!' || id[i] > '~')
+            return false;
+    }
+    return length > 0 && length <= EXCHANGE_MAX_ID_BYTES;
+}
+
+static void set_request_id(struct exchange *ex, struct http *http)
+{
+    const char *given = exchange_header(ex, "X-Request-Id");
+
+    if (given && id_is_plain(given))
+        snprintf(ex->request_id, sizeof ex->request_id, "%s", given);
+    else
+        snprintf(ex->request_id, sizeof ex->request_id, "%016" PRIx64 "-%" PRIu64, http->id_seed,
+                 (uint64_t)atomic_fetch_add_explicit(&http->id_count, 1, memory_order_relaxed));
+}
+
+static struct connection *client_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+    return info ? info->socket_context : NULL;
+}
+
+static struct exchange *begin_exchange(struct http *http, struct MHD_Connection *connection,
+                                       const char *path, const char *method)
+{
+    struct connection *client = client_of(connection);
+    struct exchange *ex = client ? calloc(1, sizeof *ex) : NULL;
+
+    if (!ex)
+        return NULL;
+    ex->path = strdup(path);
+    if (!ex->path) {
+        free(ex);
+        return NULL;
+    }
+    ex->server = http->server;
+    ex->metrics = atomic_load(&http->server->metrics);
+    ex->connection = connection;
+    ex->client = client;
+    ex->method = method;
+    ex->route = router_find(path);
+    ex->begin_ns = atomic_load(&client->since_ns);
+    ex->deadline_ns = ex->begin_ns + http->server->config.request_timeout_ms * NS_PER_MS;
+    set_request_id(ex, http);
+    metrics_begin_request(ex->metrics);
+    return ex;
+}
+
+static void refuse_large(struct exchange *ex)
+{
+    char message[NSA_ERROR_MESSAGE_BYTES];
+
+    snprintf(message, sizeof message, "body: expected at most %zu bytes, got more",
+             ex->server->config.max_body_bytes);
+    answer_error(ex, 413, "body_too_large", message);
+    metrics_reject(ex->metrics, METRICS_BODY_TOO_LARGE);
+}
+
+/* Make room for `size` bytes of body and a NUL; what is there is kept. */
+static bool reserve_body(struct exchange *ex, size_t size)
+{
+    size_t bytes;
+    char *body;
+
+    if (ex->body && size <= ex->body_capacity)
+        return true;
+    if (!nsa_size_round_up(&bytes, size + 1, EXCHANGE_BODY_ALIGN))
+        return false;
+    body = aligned_alloc(EXCHANGE_BODY_ALIGN, bytes);
+    if (!body)
+        return false;
+    if (ex->body)
+        memcpy(body, ex->body, ex->body_bytes);
+    free(ex->body);
+    ex->body = body;
+    ex->body_capacity = bytes - 1;
+    return true;
+}
+
+/* The head of a request is there: answer at once what need not be read, or make room for the rest.
+ */
+static enum MHD_Result begin_body(struct exchange *ex)
+{
+    const char *length = exchange_header(ex, "Content-Length");
+    uint64_t size = length ? strtoull(length, NULL, 10) : 0;
+
+    ex->phase = EXCHANGE_READING;
+    if (size > ex->server->config.max_body_bytes) {
+        refuse_large(ex);
+        answer_header(ex, "Connection", "close");
+        return send_answer(ex);
+    }
+    if (size > 0 && ex->route->op != NSA_OP_COUNT && !reserve_body(ex, (size_t)size)) {
+        answer_error(ex, 503, "out_of_memory", "out of memory for the body");
+        answer_header(ex, "Connection", "close");
+        return send_answer(ex);
+    }
+    return MHD_YES;
+}
+
+/*
+ * Take the next part of the body. One that nobody will read, because of its route, its length or a
+ * lack of memory, is read all the same, up to the limit, so that the connection can be used again.
+ */
+static enum MHD_Result read_body(struct exchange *ex, const char *data, size_t size)
+{
+    size_t limit = ex->server->config.max_body_bytes;
+    size_t total = ex->body_bytes + size;
+
+    if (ex->discarded_bytes == 0 && ex->route->op != NSA_OP_COUNT && total <= limit) {
+        size_t doubled = ex->body_capacity < FIRST_BODY_BYTES ? FIRST_BODY_BYTES
+                         : ex->body_capacity > limit / 2      ? limit
+                                                              : ex->body_capacity * 2;
+
+        if (total > ex->body_capacity && !reserve_body(ex, doubled > total ? doubled : total)) {
+            answer_error(ex, 503, "out_of_memory", "out of memory for the body");
+        } else {
+            memcpy(ex->body + ex->body_bytes, data, size);
+            ex->body_bytes = total;
+            ex->body[total] = '\0';
+            return MHD_YES;
+        }
+    } else if (ex->answer.status == 0 && total > limit) {
+        refuse_large(ex);
+    }
+    ex->discarded_bytes += size;
+    return ex->discarded_bytes > limit ? MHD_NO : MHD_YES;
+}
+
+/* The whole request is there, or the exchange was resumed. */
+static enum MHD_Result answer_request(struct exchange *ex)
+{
+    if (ex->phase == EXCHANGE_READING) {
+        connection_enter(ex->client, CONNECTION_ANSWERING);
+        metrics_add_bytes(ex->metrics, ex->body_bytes + ex->discarded_bytes, 0);
+        if (ex->answer.status == 0)
+            router_dispatch(ex);
+        if (ex->phase == EXCHANGE_SUSPENDED)
+            return MHD_YES;
+    } else if (ex->answer.status == 0) {
+        ex->resumed(ex);
+    }
+    return send_answer(ex);
+}
+
+static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *path,
+                              const char *method, const char *http_version, const char *data,
+                              size_t *data_bytes, void **state)
+{
+    struct exchange *ex = *state;
+
+    (void)http_version;
+    if (!ex) {
+        ex = begin_exchange(context, connection, path, method);
+        *state = ex;
+        return ex ? begin_body(ex) : MHD_NO;
+    }
+    if (*data_bytes > 0) {
+        enum MHD_Result result = read_body(ex, data, *data_bytes);
+
+        *data_bytes = 0;
+        return result;
+    }
+    return answer_request(ex);
+}
+
+/* --- life of connections and requests ------------------------------------------------------ */
+
+static void *request_line_arrived(void *context, const char *uri, struct MHD_Connection *connection)
+{
+    struct connection *client = client_of(connection);
+
+    (void)context;
+    (void)uri;
+    if (client)
+        connection_enter(client, CONNECTION_READING);
+    return NULL;
+}
+
+/* A W3C trace context goes into the log as it is, if it looks like one. */
+static const char *trace_of(const struct exchange *ex)
+{
+    const char *header = exchange_header(ex, "traceparent");
+
+    return header && strlen(header) == 55 && strspn(header, "0123456789abcdef-") == 55 ? header
+                                                                                       : "";
+}
+
+static void log_access(const struct exchange *ex)
+{
+    enum log_level level = ex->answer.status >= 500 ? LOG_WARN : LOG_INFO;
+
+    if (!ex->server->config.access_log && level == LOG_INFO)
+        return;
+    log_event(level, "request", LOG_STR("request_id", ex->request_id),
+              LOG_STR("method", ex->method), LOG_STR("path", ex->path),
+              LOG_INT("status", ex->answer.status), LOG_INT("request_bytes", ex->body_bytes),
+              LOG_INT("response_bytes", ex->answer.size),
+              LOG_DOUBLE("duration_ms", (double)(nsa_now_ns() - ex->begin_ns) / NS_PER_MS),
+              LOG_STR("traceparent", trace_of(ex)), LOG_END);
+}
+
+static void request_completed(void *context, struct MHD_Connection *connection, void **state,
+                              enum MHD_RequestTerminationCode reason)
+{
+    struct exchange *ex = *state;
+    struct connection *client = client_of(connection);
+
+    (void)context;
+    (void)reason;
+    if (client)
+        connection_enter(client, CONNECTION_IDLE);
+    if (!ex)
+        return;
+    *state = NULL;
+    if (ex->answer.status == 0 && client && atomic_load(&client->cut))
+        ex->answer.status = MHD_HTTP_REQUEST_TIMEOUT;
+    if (ex->answer.status != 0) {
+        metrics_count_request(ex->metrics, router_index(ex->route), ex->method, ex->answer.status);
+        metrics_add_bytes(ex->metrics, 0, ex->answer.size);
+        log_access(ex);
+    }
+    metrics_end_request(ex->metrics);
+    if (ex->free_state)
+        ex->free_state(ex->state);
+    free(ex->answer.bytes);
+    free(ex->body);
+    free(ex->path);
+    free(ex);
+}
+
+static void connection_changed(void *context, struct MHD_Connection *connection, void **state,
+                               enum MHD_ConnectionNotificationCode change)
+{
+    struct http *http = context;
+
+    if (change == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+        *state = info ? connections_add(&http->connections, info->connect_fd) : NULL;
+    } else {
+        connections_remove(&http->connections, *state);
+        *state = NULL;
+    }
+}
+
+static void log_library(void *context, const char *format, va_list args)
+{
+    char line[256];
+
+    (void)context;
+    if (!log_enabled(LOG_DEBUG))
+        return;
+    vsnprintf(line, sizeof line, format, args);
+    line[strcspn(line, "\n")] = '\0';
+    log_event(LOG_DEBUG, "libmicrohttpd", LOG_STR("text", line), LOG_END);
+}
+
+/* --- starting and stopping ----------------------------------------------------------------- */
+
+static nsa_status start_daemon(struct http *http, nsa_error *err)
+{
+    const struct config *config = &http->server->config;
+    size_t threads = threads_or_processors(config->http_threads);
+    const struct MHD_OptionItem options[] = {
+        {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)log_library, http},
+        {MHD_OPTION_LISTEN_SOCKET, http->listen_fd, NULL},
+        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)connection_changed, http},
+        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)request_completed, http},
+        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)request_line_arrived, http},
+        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)config->max_connections, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)CONNECTION_MEMORY_BYTES, NULL},
+        {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)(config->idle_timeout_ms / 1000 + 1), NULL},
+        {MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)(threads > 1 ? threads : 0), NULL},
+        {MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, NULL},
+        {MHD_OPTION_END, 0, NULL},
+    };
+
+    http->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG,
+        0, NULL, NULL, handle, http, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    if (!http->daemon)
+        return nsa_error_set(err, NSA_EIO, "cannot start %zu HTTP threads: %s", threads,
+                             strerror(errno));
+    return NSA_OK;
+}
+
+static void write_slow_answer(struct http *http)
+{
+    static const char body[] =
+        "{\"error\": \"the request took too long to arrive\", \"code\": \"slow_request\"}\n";
+
+    snprintf(http->slow_answer, sizeof http->slow_answer,
+             "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
+             "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+             strlen(body), body);
+}
+
+nsa_status http_start(struct http **out, struct server *server, nsa_error *err)
+{
+    struct http *http = calloc(1, sizeof *http);
+    nsa_status status;
+
+    if (!http)
+        return nsa_error_set(err, NSA_ENOMEM, "out of memory for the HTTP server");
+    http->server = server;
+    http->listen_fd = -1;
+    connections_init(&http->connections);
+    write_slow_answer(http);
+    if (getrandom(&http->id_seed, sizeof http->id_seed, 0) != sizeof http->id_seed)
+        http->id_seed = nsa_now_ns();
+    status = listener_open(&http->listen_fd, http->address, server->config.listen, err);
+    if (status == NSA_OK)
+        status = start_daemon(http, err);
+    if (status != NSA_OK) {
+        http_stop(http);
+        return status;
+    }
+    *out = http;
+    return NSA_OK;
+}
+
+const char *http_address(const struct http *http)
+{
+    return http->address;
+}
+
+void http_sweep(struct http *http)
+{
+    const struct config *config = &http->server->config;
+    size_t cut = connections_sweep(&http->connections, config->idle_timeout_ms * NS_PER_MS,
+                                   config->request_timeout_ms * NS_PER_MS, http->slow_answer);
+
+    while (cut-- > 0)
+        metrics_reject(atomic_load(&http->server->metrics), METRICS_SLOW_REQUEST);
+}
+
+void http_quiesce(struct http *http)
+{
+    struct sockaddr_storage address;
+    socklen_t size = sizeof address;
+    int fd;
+
+    if (http->listen_fd < 0)
+        return;
+    MHD_quiesce_daemon(http->daemon);
+    /* Closing the socket would reset the connections that wait in its queue. */
+    while ((fd = accept4(http->listen_fd, (struct sockaddr *)&address, &size,
+                         SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
+        if (MHD_add_connection(http->daemon, fd, (struct sockaddr *)&address, size) != MHD_YES)
+            break;
+        size = sizeof address;
+    }
+    listener_unlink(http->address);
+    close(http->listen_fd);
+    http->listen_fd = -1;
+}
+
+bool http_idle(struct http *http)
+{
+    return connections_idle(&http->connections);
+}
+
+void http_stop(struct http *http)
+{
+    if (!http)
+        return;
+    if (http->daemon) {
+        http_quiesce(http);
+        MHD_stop_daemon(http->daemon);
+    }
+    if (http->listen_fd >= 0) {
+        listener_unlink(http->address);
+        close(http->listen_fd);
+    }
+    connections_destroy(&http->connections);
+    free(http);
+}

@@ -1,0 +1,97 @@
+/*
+ * JSON documents that are mostly numbers. The long arrays go from the text straight into tensor
+ * memory, and from there straight into text; jansson sees the small rest.
+ */
+#ifndef SERVER_JSON_SCAN_H
+#define SERVER_JSON_SCAN_H
+
+#include "server/buffer.h"
+
+#include <jansson.h>
+#include <nsa/status.h>
+#include <nsa/tensor.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Containers open at once in a document; arrays of numbers stop at NSA_MAX_RANK. */
+#define JSON_MAX_DEPTH 64
+
+/* Arrays of numbers taken out of one document. */
+#define JSON_MAX_ARRAYS 8
+
+/* The text that is left when they are: jansson may need some fifty bytes for one of its own. */
+#define JSON_MAX_ENVELOPE_BYTES ((size_t)1 << 20)
+
+/* Where an array of numbers may stand: a key of ASCII letters, digits and underscores. */
+typedef struct json_place {
+    size_t depth; /* containers open around the key, its own object included: 1 at the top */
+    const char *key;
+} json_place;
+
+/* An array in the document's text: [begin, end), brackets included. */
+typedef struct json_span {
+    const char *begin;
+    const char *end;
+    size_t commas; /* the array holds at most one value more than this */
+} json_span;
+
+typedef struct json_document json_document;
+
+/**
+ * Parse `text`, an object, leaving the arrays at `places` where they are: in the parsed document
+ * an integer that json_document_array() understands stands for each. Anything but an array at such
+ * a place is an error, so no client can write that integer.
+ * @param text    must be followed by a byte that may be read (a NUL, say) and outlive the document
+ * @param places  ends with a row whose key is NULL
+ * @param[out] out  caller closes with json_document_close(); untouched on error
+ * @return NSA_OK; NSA_EFORMAT when malformed or a key stands twice; NSA_EINVAL when not an object,
+ *         or something else than an array is at a place; NSA_ELIMIT over one of the limits above;
+ *         NSA_ENOMEM
+ * Thread-safe. The arrays' insides are checked when they are scanned.
+ */
+nsa_status json_document_open(json_document **out, const char *text, size_t size,
+                              const json_place *places, nsa_error *err);
+
+/* The parsed object; owned by the document. */
+json_t *json_document_root(const json_document *document);
+
+/**
+ * The array that `placeholder`, the value of a key at one of the places, stands for; NULL when it
+ * stands for none, or is NULL. Owned by the document.
+ */
+const json_span *json_document_array(const json_document *document, const json_t *placeholder);
+
+/* Takes NULL. */
+void json_document_close(json_document *document);
+
+/**
+ * Read the nested or flat array of numbers at `span` into `dst` and find its shape: "[]" is (0),
+ * "[[],[]]" is (2, 0).
+ * @param[out] dst    (capacity), filled from the start; span->commas + 1 is always enough. Holds
+ *                    a part of the array on error.
+ * @param[out] shape  untouched on error
+ * @param path        what messages call the array, as in "input[0][3]: expected 32 numbers, got 31"
+ * @return NSA_OK; NSA_EFORMAT when malformed; NSA_EINVAL when ragged, or something is not a number
+ *         or does not fit float32; NSA_ELIMIT for more than `capacity` numbers or NSA_MAX_RANK
+ *         levels
+ * Thread-safe.
+ */
+nsa_status json_scan_f32(float *dst, size_t capacity, nsa_shape *shape, const json_span *span,
+                         const char *path, nsa_error *err);
+
+/* The same for integers; a number with a fraction or an exponent is NSA_EINVAL. */
+nsa_status json_scan_i64(int64_t *dst, size_t capacity, nsa_shape *shape, const json_span *span,
+                         const char *path, nsa_error *err);
+
+/**
+ * Append `t` (any float dtype, written as float32, or int64; any alignment) as text.
+ * @param flat            one array whatever the rank; else nested, and a scalar stands bare
+ * @param nonfinite_null  write null for NaN and infinities instead of the bare tokens
+ * Failure is in b->status. A limit may be hit up to JSON_WRITE_SLACK bytes before it is reached.
+ */
+void json_write_array(buffer *b, const nsa_tensor *t, bool flat, bool nonfinite_null);
+
+#define JSON_WRITE_SLACK ((size_t)1 << 15)
+
+#endif

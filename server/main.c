@@ -1,0 +1,278 @@
+/* The process: configuration, start, signals, drain. */
+#include "server/healthcheck.h"
+#include "server/http.h"
+#include "server/log.h"
+#include "server/pages.h"
+#include "server/processors.h"
+#include "server/server.h"
+#include "server/version.h"
+
+#include "server/router.h"
+
+#include <nsa/cpu.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EXIT_BAD_USAGE 2
+#define SWEEP_MS 100
+#define NS_PER_MS 1000000u
+
+extern char **environ;
+
+static int fail(const nsa_error *err)
+{
+    fprintf(stderr, "nsad: %s\n", err->message);
+    return EXIT_BAD_USAGE;
+}
+
+/* --- signals ------------------------------------------------------------------------------- */
+
+/* Block what main() waits for, before any thread exists that would inherit less. */
+static void block_signals(sigset_t *signals)
+{
+    sigemptyset(signals);
+    sigaddset(signals, SIGTERM);
+    sigaddset(signals, SIGINT);
+    sigaddset(signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, signals, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* Wait for one of `signals` for SWEEP_MS, then sweep. True for a signal to stop. */
+static bool wait_to_stop(const sigset_t *signals, struct http *http)
+{
+    const struct timespec period = {.tv_nsec = (long)SWEEP_MS * NS_PER_MS};
+    int number = sigtimedwait(signals, NULL, &period);
+
+    if (number == SIGHUP)
+        log_event(LOG_WARN, "models are loaded at start only: SIGHUP ignored", LOG_END);
+    http_sweep(http);
+    return number == SIGTERM || number == SIGINT;
+}
+
+/* --- drain --------------------------------------------------------------------------------- */
+
+/*
+ * Not ready at once; serve on for the delay, then finish what has begun. Returns the exit status: 1
+ * when a second signal or the timeout ends it early.
+ */
+static int drain(struct server *server, struct http *http, const sigset_t *signals)
+{
+    uint64_t begin = nsa_now_ns();
+    uint64_t delay_end = begin + server->config.drain_delay_ms * NS_PER_MS;
+    uint64_t end = delay_end + server->config.drain_timeout_ms * NS_PER_MS;
+
+    atomic_store(&server->draining, true);
+    atomic_store(&server->ready, false);
+    log_event(LOG_INFO, "draining", LOG_INT("delay_ms", server->config.drain_delay_ms), LOG_END);
+    while (nsa_now_ns() < delay_end) {
+        if (wait_to_stop(signals, http))
+            return EXIT_FAILURE;
+    }
+    http_quiesce(http);
+    while (!http_idle(http)) {
+        if (wait_to_stop(signals, http) || nsa_now_ns() > end)
+            return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}
+
+/* --- start --------------------------------------------------------------------------------- */
+
+static void batch_done(void *context, const nsa_model *model, size_t rows, uint64_t compute_ns)
+{
+    struct server *server = context;
+
+    (void)model;
+    (void)compute_ns;
+    metrics_observe_batch(atomic_load(&server->metrics), rows);
+}
+
+static nsa_status make_metrics(struct metrics **out, struct registry *registry, nsa_error *err)
+{
+    struct metrics_route routes[64];
+    struct metrics_setup setup = {
+        .routes = routes,
+        .version = nsad_version,
+        .revision = nsad_revision,
+        .kernel = nsa_cpu_kernel(),
+    };
+    const struct route *table = router_routes(&setup.route_count);
+    struct metrics_model *models;
+    nsa_status status;
+
+    for (size_t i = 0; i < setup.route_count && i < sizeof routes / sizeof *routes; i++)
+        routes[i] = (struct metrics_route){table[i].path, table[i].methods};
+    models = calloc(registry ? registry->count : 1, sizeof *models);
+    if (!models)
+        return nsa_error_set(err, NSA_ENOMEM, "out of memory for the metrics");
+    setup.models = models;
+    setup.model_count = registry ? registry->count : 0;
+    for (size_t i = 0; i < setup.model_count; i++) {
+        const struct served_model *served = &registry->models[i];
+        const nsa_model_info *info = nsa_model_describe(served->model);
+
+        models[i] = (struct metrics_model){served->name, served->version_text, info->op->name,
+                                           nsa_precision_name(info->precision), info->sha256};
+    }
+    status = metrics_create(out, &setup, err);
+    free(models);
+    return status;
+}
+
+/* Load the models and open them to requests. */
+static nsa_status load_models(struct server *server, nsa_error *err)
+{
+    struct registry *registry;
+    struct metrics *metrics;
+    nsa_status status = registry_load(&registry, &server->config, err);
+
+    if (status != NSA_OK)
+        return status;
+    status = make_metrics(&metrics, registry, err);
+    if (status == NSA_OK)
+        status = registry_open_lanes(registry, server->batcher, err);
+    if (status != NSA_OK) {
+        registry_close(registry);
+        return status;
+    }
+    for (size_t i = 0; i < registry->count; i++) {
+        struct served_model *served = &registry->models[i];
+        const nsa_model_info *info = nsa_model_describe(served->model);
+
+        served->slot = metrics_model_slot(metrics, i);
+        metrics_set_model_ready(metrics, i, true);
+        log_event(LOG_INFO, "model", LOG_STR("name", served->name),
+                  LOG_STR("version", served->version_text), LOG_STR("op", info->op->name),
+                  LOG_STR("path", served->path), LOG_END);
+    }
+    atomic_store(&server->metrics, metrics);
+    atomic_store(&server->registry, registry);
+    atomic_store(&server->ready, true);
+    return NSA_OK;
+}
+
+static nsa_status open_batcher(struct server *server, nsa_error *err)
+{
+    const struct config *config = &server->config;
+    const nsa_batcher_options options = {
+        .worker_count = threads_or_processors(config->compute_threads),
+        .max_queue_bytes = config->max_queue_bytes,
+        .batch_done = batch_done,
+        .context = server,
+    };
+
+    return nsa_batcher_open(&server->batcher, &options, err);
+}
+
+static int serve(struct server *server, const sigset_t *signals)
+{
+    struct metrics *loading_metrics = NULL;
+    struct http *http = NULL;
+    int exit_status = EXIT_BAD_USAGE;
+    nsa_error err;
+    nsa_status status = make_metrics(&loading_metrics, NULL, &err);
+
+    atomic_store(&server->metrics, loading_metrics);
+    if (status == NSA_OK)
+        status = open_batcher(server, &err);
+    if (status == NSA_OK)
+        status = http_start(&http, server, &err);
+    if (status == NSA_OK) {
+        log_event(LOG_INFO, "listening", LOG_STR("address", http_address(http)), LOG_END);
+        status = load_models(server, &err);
+    }
+    if (status == NSA_OK) {
+        log_event(LOG_INFO, "ready", LOG_STR("address", http_address(http)),
+                  LOG_STR("kernel", nsa_cpu_kernel()), LOG_STR("version", nsad_version), LOG_END);
+        while (!wait_to_stop(signals, http)) {
+        }
+        exit_status = drain(server, http, signals);
+        log_event(LOG_INFO, "stopped", LOG_INT("exit_status", exit_status), LOG_END);
+        if (exit_status != EXIT_SUCCESS)
+            _exit(exit_status); /* requests are still in flight */
+    } else {
+        log_event(LOG_ERROR, "cannot start", LOG_STR("reason", err.message), LOG_END);
+    }
+    http_stop(http);
+    registry_close(atomic_load(&server->registry));
+    nsa_batcher_close(server->batcher);
+    if (atomic_load(&server->metrics) != loading_metrics)
+        metrics_free(atomic_load(&server->metrics));
+    metrics_free(loading_metrics);
+    return exit_status;
+}
+
+/* --check: what would be served, on standard output. */
+static int check(const struct config *config)
+{
+    buffer page = {.max_bytes = SIZE_MAX};
+    struct registry *registry;
+    nsa_error err;
+
+    if (registry_load(&registry, config, &err) != NSA_OK)
+        return fail(&err);
+    pages_write_models(&page, registry);
+    if (page.status == NSA_OK)
+        fwrite(page.data, 1, page.size, stdout);
+    buffer_free(&page);
+    registry_close(registry);
+    return fflush(stdout) == 0 && page.status == NSA_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int print_config(const struct config *config)
+{
+    nsa_status status = config_print_json(stdout, config);
+
+    return status == NSA_OK && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int run(struct server *server)
+{
+    const struct config *config = &server->config;
+    enum log_format format = LOG_LOGFMT;
+    enum log_level level = LOG_INFO;
+    sigset_t signals;
+    nsa_error err;
+
+    log_format_from_name(&format, config->log_format);
+    log_level_from_name(&level, config->log_level);
+    log_open(STDERR_FILENO, format, level);
+    if (nsa_cpu_use(config->kernel, &err) != NSA_OK)
+        return fail(&err);
+    if (config->check)
+        return check(config);
+    block_signals(&signals);
+    return serve(server, &signals);
+}
+
+int main(int argc, char *argv[])
+{
+    static struct server server;
+    nsa_error err;
+    int exit_status;
+
+    if (config_load(&server.config, argc, argv, environ, &err) != NSA_OK)
+        return fail(&err);
+    if (server.config.help) {
+        config_print_help(stdout);
+        exit_status = fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    } else if (server.config.version) {
+        exit_status =
+            printf("nsad %s (%s)\n", nsad_version, nsad_revision) > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    } else if (server.config.print_config) {
+        exit_status = print_config(&server.config);
+    } else if (server.config.healthcheck) {
+        exit_status = healthcheck(server.config.healthcheck, &err) == NSA_OK ? EXIT_SUCCESS : 1;
+        if (exit_status != EXIT_SUCCESS)
+            fail(&err);
+    } else {
+        exit_status = run(&server);
+    }
+    config_free(&server.config);
+    return exit_status;
+}

@@ -1,0 +1,265 @@
+/*
+ * Batch invariance of compress: whatever rows are computed with, in whatever places and order, the
+ * bits are those of the row alone. For every kernel table, and for every linear engine that the
+ * self-check accepts here, not only the preferred one.
+ */
+#include "tests/unit/support.h"
+
+/* The whole file, to put each engine under a model; nothing else links the library's copy then. */
+#include "lib/ops/compress.c"
+
+#include <nsa/cpu.h>
+#include <stdio.h>
+
+#define REQUESTS 5
+#define MAX_ROWS 70 /* of a request: two full tiles of the largest engine and some */
+#define MAX_SPANS (REQUESTS * MAX_ROWS)
+
+struct fixture {
+    struct compress compress;
+    nsa_model model;
+    void *scratch;
+    nsa_request requests[REQUESTS];
+    void *expected[REQUESTS];
+    size_t accepted; /* engines that passed so far */
+};
+
+static void open_fixture(struct fixture *fixture, const size_t *size, nsa_precision precision,
+                         uint64_t *random)
+{
+    nsa_mlp *mlp = &fixture->compress.mlp;
+    nsa_dtype dtype = precision == NSA_PRECISION_BF16 ? NSA_BF16 : NSA_F32;
+
+    *fixture = (struct fixture){.model = {.row = &nsa_compress_op}};
+    fixture->model.weights = &fixture->compress;
+    fixture->model.info.dims[DIM_HEAD].value = size[1];
+    fixture->model.info.dims[DIM_BLOCK].value = size[0];
+    mlp->in = size[0] * size[1];
+    mlp->out = size[1];
+    mlp->hidden = size[2];
+    mlp->activation = (nsa_activation)random_below(random, NSA_ACTIVATION_COUNT);
+    mlp->precision = precision;
+    remove(write_mlp(mlp, dtype, random));
+    for (size_t i = 0; i < REQUESTS; i++) {
+        nsa_request *request = &fixture->requests[i];
+        size_t rows = random_below(random, i % 2 ? MAX_ROWS : 4);
+        float *x;
+
+        request->input =
+            random_tensor((nsa_dtype)(i % 4), &(nsa_shape){2, {rows, mlp->in}}, random);
+        x = request->input.data;
+        /* Not only ordinary numbers: NaN with some payload, an infinity. */
+        if (request->input.dtype == NSA_F32 && rows > 2) {
+            memcpy(&x[mlp->in], "\x01\x02\xC0\xFF", sizeof *x);
+            x[mlp->in * rows - 1] = INFINITY;
+        }
+        plan_outputs(request, &fixture->model);
+        fixture->expected[i] = malloc(output_bytes(request, 0) + 1);
+        assert_non_null(fixture->expected[i]);
+    }
+}
+
+static void close_fixture(struct fixture *fixture)
+{
+    for (size_t i = 0; i < REQUESTS; i++) {
+        free(fixture->expected[i]);
+        free_outputs(&fixture->requests[i]);
+        free_tensor(&fixture->requests[i].input);
+    }
+    free_mlp(&fixture->compress.mlp);
+}
+
+/* As choose_engine() does, for one engine. */
+static bool passes_self_check(const nsa_mlp *mlp, const nsa_linear_engine *engine)
+{
+    float *rows = malloc(mlp->in * TRIAL_ROWS * sizeof *rows);
+    double *reference = malloc(2 * mlp->out * sizeof *reference);
+    struct scratch scratch = {0};
+    void *memory;
+    bool passed;
+
+    assert_true(scratch_layout(&scratch, mlp, engine->tile, NULL));
+    memory = aligned_alloc(NSA_SCRATCH_ALIGN, scratch.bytes);
+    assert_true(rows && reference && memory);
+    scratch_layout(&scratch, mlp, engine->tile, memory);
+    nsa_self_check_fill(rows, mlp->in * TRIAL_ROWS);
+    if (mlp->precision == NSA_PRECISION_BF16)
+        nsa_kernels_active()->round_bf16(rows, mlp->in * TRIAL_ROWS);
+    passed = places_agree(mlp, engine, &scratch, rows) &&
+             matches_reference(mlp, engine, &scratch, rows, reference);
+    free(memory);
+    free(reference);
+    free(rows);
+    return passed;
+}
+
+/* Each row alone gives what is expected of it everywhere. */
+static void compute_alone(struct fixture *fixture)
+{
+    for (size_t i = 0; i < REQUESTS; i++) {
+        const nsa_request *request = &fixture->requests[i];
+
+        for (size_t row = 0; row < request->rows; row++)
+            nsa_run(&fixture->model, &(nsa_span){request, row, 1}, 1, fixture->scratch);
+        memcpy(fixture->expected[i], request->outputs[0].data, output_bytes(request, 0));
+    }
+}
+
+/* Cut all requests into spans at random and put these in a random order; returns their number. */
+static size_t split_and_shuffle(nsa_span *spans, const struct fixture *fixture, uint64_t *random)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < REQUESTS; i++) {
+        const nsa_request *request = &fixture->requests[i];
+        size_t longest = 1 + random_below(random, MAX_ROWS);
+
+        for (size_t row = 0; row < request->rows;) {
+            size_t rows = 1 + random_below(random, longest);
+
+            if (rows > request->rows - row)
+                rows = request->rows - row;
+            spans[count++] = (nsa_span){request, row, rows};
+            row += rows;
+        }
+    }
+    for (size_t i = count; i > 1; i--) {
+        size_t other = random_below(random, i);
+        nsa_span swapped = spans[i - 1];
+
+        spans[i - 1] = spans[other];
+        spans[other] = swapped;
+    }
+    return count;
+}
+
+/* All spans in batches of random lengths: one by one, all together, and between. */
+static void compute_together(struct fixture *fixture, uint64_t *random)
+{
+    nsa_span spans[MAX_SPANS];
+    size_t count = split_and_shuffle(spans, fixture, random);
+    size_t longest = 1 + random_below(random, count + 1);
+
+    for (size_t i = 0; i < REQUESTS; i++)
+        memset(fixture->requests[i].outputs[0].data, 0xA5, output_bytes(&fixture->requests[i], 0));
+    for (size_t done = 0; done < count;) {
+        size_t batch = 1 + random_below(random, longest);
+
+        if (batch > count - done)
+            batch = count - done;
+        nsa_run(&fixture->model, spans + done, batch, fixture->scratch);
+        done += batch;
+    }
+    for (size_t i = 0; i < REQUESTS; i++)
+        assert_memory_equal(fixture->expected[i], fixture->requests[i].outputs[0].data,
+                            output_bytes(&fixture->requests[i], 0));
+}
+
+static void check_engine(struct fixture *fixture, const nsa_linear_engine *engine, uint64_t *random)
+{
+    size_t bytes;
+
+    fixture->compress.engine = engine;
+    bytes = nsa_run_scratch_bytes(&fixture->model);
+    fixture->scratch = aligned_alloc(NSA_SCRATCH_ALIGN, bytes);
+    assert_non_null(fixture->scratch);
+    compute_alone(fixture);
+    for (size_t trial = 0; trial < 6; trial++) {
+        memset(fixture->scratch, 0x7F, bytes); /* what an earlier batch left must not matter */
+        compute_together(fixture, random);
+    }
+    free(fixture->scratch);
+    fixture->accepted++;
+}
+
+/* `*state` is the kernels' name. */
+static void test_rows_alone_and_together(void **state)
+{
+    static const size_t sizes[][3] = {/* block, dim_head, hidden */
+                                      {3, 17, 102}, {1, 1, 1},    {1, 1, 3},  {7, 5, 33},
+                                      {7, 5, 1},    {2, 19, 130}, {4, 64, 64}};
+    uint64_t random = 1;
+
+    nsa_linear_init();
+    assert_status(NSA_OK, nsa_cpu_use(*state, NULL));
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes * NSA_PRECISION_COUNT; s++) {
+        struct fixture fixture;
+
+        open_fixture(&fixture, sizes[s / NSA_PRECISION_COUNT],
+                     (nsa_precision)(s % NSA_PRECISION_COUNT), &random);
+        for (size_t e = 0; e < nsa_linear_engine_count; e++) {
+            const nsa_linear_engine *engine = &nsa_linear_engines[e];
+
+            assert_in_range(engine->tile, 1, NSA_MAX_TILE);
+            if (passes_self_check(&fixture.compress.mlp, engine))
+                check_engine(&fixture, engine, &random);
+            else
+                assert_true(e + 1 < nsa_linear_engine_count); /* the plain one always passes */
+        }
+        assert_true(fixture.accepted > 0);
+        close_fixture(&fixture);
+    }
+}
+
+/* --- engines that the self-check has to refuse ------------------------------------------------ */
+
+#define BAD_TILE 8
+
+/* The last row's last bit differs, as where a kernel for a remainder of rows sums otherwise. */
+static void place_dependent(float *y, const float *x, const float *w, size_t in, size_t out)
+{
+    nsa_linear_plain(y, x, w, BAD_TILE, in, out);
+    for (size_t o = 0; o < out; o++)
+        y[(BAD_TILE - 1) * out + o] = nextafterf(y[(BAD_TILE - 1) * out + o], INFINITY);
+}
+
+/* The last of the outputs lacks its last product, as where a remainder is forgotten. */
+static void forgetful(float *y, const float *x, const float *w, size_t in, size_t out)
+{
+    nsa_linear_plain(y, x, w, BAD_TILE, in, out);
+    for (size_t row = 0; row < BAD_TILE; row++)
+        y[row * out + out - 1] -= x[row * in + in - 1] * w[out * in - 1];
+}
+
+static void not_a_number(float *y, const float *x, const float *w, size_t in, size_t out)
+{
+    (void)x;
+    (void)w;
+    (void)in;
+    for (size_t i = 0; i < BAD_TILE * out; i++)
+        y[i] = NAN;
+}
+
+static void test_bad_engines_are_refused(void **state)
+{
+    static const nsa_linear_engine engines[] = {{"place-dependent", BAD_TILE, place_dependent},
+                                                {"forgetful", BAD_TILE, forgetful},
+                                                {"not-a-number", BAD_TILE, not_a_number}};
+    static const size_t sizes[][3] = {{3, 17, 102}, {7, 5, 33}, {1, 1, 3}};
+    uint64_t random = 2;
+
+    (void)state;
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        struct fixture fixture;
+
+        open_fixture(&fixture, sizes[s], NSA_PRECISION_F32, &random);
+        fixture.compress.mlp.activation = NSA_GELU;
+        for (size_t e = 0; e < sizeof engines / sizeof *engines; e++)
+            assert_false(passes_self_check(&fixture.compress.mlp, &engines[e]));
+        close_fixture(&fixture);
+    }
+}
+
+int main(void)
+{
+    struct CMUnitTest tests[8] = {
+        {"bad engines are refused", test_bad_engines_are_refused, NULL, NULL, NULL}};
+    size_t count = 1;
+
+    for (size_t i = 0; nsa_cpu_supported(i); i++) {
+        tests[count].name = nsa_cpu_supported(i);
+        tests[count].test_func = test_rows_alone_and_together;
+        tests[count++].initial_state = (void *)(uintptr_t)nsa_cpu_supported(i);
+    }
+    return _cmocka_run_group_tests("invariance", tests, count, NULL, NULL);
+}

@@ -1,0 +1,377 @@
+/* select against a full stable sort, on rows of every kind. */
+#include "tests/unit/support.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <nsa/model.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static nsa_model *model;
+
+/* --- rows ---------------------------------------------------------------------------------- */
+
+enum { ROW_FLOATS, ROW_TIES, ROW_SPECIAL, ROW_ANY_BITS, ROW_UP, ROW_DOWN, ROW_EQUAL, ROW_NAN };
+enum { ROW_KINDS = ROW_NAN + 1 };
+
+/* Score `i` of `n` in a row of `kind`, before it is made a `dtype`. */
+static float score(size_t i, size_t n, size_t kind, uint64_t *random)
+{
+    static const float special[] = {NAN, -NAN, INFINITY, -INFINITY, 0.0f, -0.0f, 1.0f};
+
+    switch (kind) {
+    case ROW_TIES:
+        return (float)random_below(random, 5) - 2.0f;
+    case ROW_SPECIAL:
+        return special[random_below(random, sizeof special / sizeof *special)];
+    case ROW_UP:
+        return (float)i / 16;
+    case ROW_DOWN:
+        return (float)(n - i) / 16;
+    case ROW_EQUAL:
+        return -3.0f;
+    case ROW_NAN:
+        return random_u64(random) & 1 ? NAN : -NAN;
+    default:
+        return random_float(random);
+    }
+}
+
+/* Fill `row` (n) of `dtype`; NaN gets many payloads. */
+static void fill_row(unsigned char *row, nsa_dtype dtype, size_t n, size_t kind, uint64_t *random)
+{
+    size_t size = nsa_dtype_size(dtype);
+
+    for (size_t i = 0; i < n; i++) {
+        float value = score(i, n, kind, random);
+        uint64_t bits = random_u64(random);
+
+        nsa_from_f32(row + i * size, dtype, &value, 1);
+        if (kind == ROW_ANY_BITS)
+            memcpy(row + i * size, &bits, size);
+        if (isnan(value))
+            row[i * size] = (unsigned char)bits;
+    }
+}
+
+/* --- the expected order -------------------------------------------------------------------- */
+
+struct scored {
+    float score;
+    int64_t index;
+};
+
+static int compare_scored(const void *left, const void *right)
+{
+    const struct scored *a = left;
+    const struct scored *b = right;
+
+    if (!isnan(a->score) != !isnan(b->score))
+        return isnan(a->score) ? -1 : 1;
+    if (!isnan(a->score) && a->score != b->score)
+        return a->score > b->score ? -1 : 1;
+    return a->index < b->index ? -1 : 1;
+}
+
+/* The whole row (n) sorted, caller frees. float64 is compared as float32. */
+static struct scored *sort_row(const void *row, nsa_dtype dtype, size_t n)
+{
+    struct scored *sorted = malloc((n + 1) * sizeof *sorted);
+
+    assert_non_null(sorted);
+    for (size_t i = 0; i < n; i++) {
+        nsa_to_f32(&sorted[i].score, (const char *)row + i * nsa_dtype_size(dtype), dtype, 1);
+        sorted[i].index = (int64_t)i;
+    }
+    qsort(sorted, n, sizeof *sorted, compare_scored);
+    return sorted;
+}
+
+/* Compare all rows of a computed request with sorted ones. */
+static void check_rows(const nsa_request *request)
+{
+    const nsa_tensor *input = &request->input;
+    size_t n = input->shape.dims[input->shape.rank - 1];
+    size_t k = (size_t)request->params[0];
+    size_t size = nsa_dtype_size(input->dtype);
+
+    for (size_t row = 0; row < request->rows; row++) {
+        const char *scores = (const char *)input->data + row * n * size;
+        const int64_t *indices = (const int64_t *)request->outputs[0].data + row * k;
+        const char *values = (const char *)request->outputs[1].data + row * k * size;
+        struct scored *sorted = sort_row(scores, input->dtype, n);
+
+        for (size_t rank = 0; rank < k; rank++) {
+            if (indices[rank] != sorted[rank].index)
+                fail_msg("%s, n %zu, k %zu: rank %zu is %" PRId64 ", expected %" PRId64,
+                         nsa_dtype_name(input->dtype), n, k, rank, indices[rank],
+                         sorted[rank].index);
+            assert_memory_equal(scores + (size_t)indices[rank] * size, values + rank * size, size);
+        }
+        free(sorted);
+    }
+}
+
+/* Select k of each of `rows` rows of n, from an unaligned address, and check. */
+static void check_select(nsa_dtype dtype, size_t rows, size_t n, size_t k, size_t kind,
+                         uint64_t *random)
+{
+    size_t row_bytes = n * nsa_dtype_size(dtype);
+    unsigned char *memory = malloc(rows * row_bytes + 1);
+    nsa_request request = {.params = {(int64_t)k, 1}, .input = {memory + 1, dtype, {2, {rows, n}}}};
+
+    assert_non_null(memory);
+    for (size_t row = 0; row < rows; row++)
+        fill_row(memory + 1 + row * row_bytes, dtype, n, kind, random);
+    plan_outputs(&request, model);
+    run_whole(model, &request);
+    check_rows(&request);
+    free_outputs(&request);
+    free(memory);
+}
+
+/* --- tests --------------------------------------------------------------------------------- */
+
+static size_t choose_k(size_t n, uint64_t *random)
+{
+    const size_t classes[] = {0, n > 0, n, n > 0 ? n - 1 : 0, n / 2, random_below(random, n + 1)};
+
+    return classes[random_below(random, 6)];
+}
+
+static void test_random_rows(void **state)
+{
+    uint64_t random = 1;
+
+    (void)state;
+    for (size_t run = 0; run < 2400; run++) {
+        size_t n = run % 3 == 0 ? random_below(&random, 9) : random_below(&random, 600);
+        size_t k = choose_k(n, &random);
+
+        check_select((nsa_dtype)(run % 4), 1 + random_below(&random, 3), n, k,
+                     random_below(&random, ROW_KINDS), &random);
+    }
+}
+
+static void test_every_k(void **state)
+{
+    uint64_t random = 2;
+
+    (void)state;
+    for (size_t n = 0; n <= 34; n++) {
+        for (size_t k = 0; k <= n; k++)
+            check_select((nsa_dtype)(k % 4), 1, n, k, n % ROW_KINDS, &random);
+    }
+}
+
+/* Across the chunks of 256 that rows are widened in. */
+static void test_chunk_edges(void **state)
+{
+    static const size_t edges[] = {255, 256, 257, 511, 512, 513};
+    uint64_t random = 3;
+
+    (void)state;
+    for (size_t i = 0; i < 6; i++) {
+        for (size_t j = 0; j < 6; j++) {
+            if (edges[j] <= edges[i])
+                check_select(NSA_F32, 1, edges[i], edges[j], (i + j) % ROW_KINDS, &random);
+        }
+    }
+}
+
+static void test_long_rows(void **state)
+{
+    static const size_t sizes[][2] = {
+        {131072, 64}, {131072, 131072}, {99991, 50000}, {65537, 1}, {65536, 65535}};
+    uint64_t random = 4;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        check_select((nsa_dtype)(i % 4), 1, sizes[i][0], sizes[i][1], i % ROW_KINDS, &random);
+        check_select(NSA_F32, 1, sizes[i][0], sizes[i][1], ROW_UP, &random);
+        check_select(NSA_F32, 1, sizes[i][0], sizes[i][1], ROW_DOWN, &random);
+    }
+}
+
+/* The reference kernel, which models are checked with, against the same sort. */
+static void test_reference(void **state)
+{
+    uint64_t random = 5;
+
+    (void)state;
+    for (size_t run = 0; run < 400; run++) {
+        size_t n = random_below(&random, 70);
+        size_t k = random_below(&random, n + 1);
+        float row[70];
+        int64_t indices[70];
+        struct scored *sorted;
+
+        fill_row((unsigned char *)row, NSA_F32, n, run % ROW_KINDS, &random);
+        sorted = sort_row(row, NSA_F32, n);
+        nsa_select_row_ref(indices, row, n, k);
+        for (size_t rank = 0; rank < k; rank++)
+            assert_int_equal(sorted[rank].index, indices[rank]);
+        free(sorted);
+    }
+}
+
+/* Each row by a span of its own, in any order; what no span names stays as it was. */
+static void test_spans(void **state)
+{
+    enum { ROWS = 23, N = 41, K = 7 };
+    uint64_t random = 6;
+    nsa_request request = {.params = {K, 1}};
+    nsa_span spans[ROWS];
+
+    (void)state;
+    request.input = random_tensor(NSA_BF16, &(nsa_shape){3, {1, ROWS, N}}, &random);
+    plan_outputs(&request, model);
+    for (size_t row = 0; row < ROWS; row++)
+        spans[row] = (nsa_span){&request, (row * 7) % ROWS, 1};
+    nsa_run(model, spans, ROWS - 1, NULL);
+    for (size_t i = 0; i < K; i++)
+        assert_int_equal(0xA5A5A5A5A5A5A5A5,
+                         ((uint64_t *)request.outputs[0].data)[spans[ROWS - 1].row_begin * K + i]);
+    nsa_run(model, &spans[ROWS - 1], 1, NULL);
+    check_rows(&request);
+    memset(request.outputs[0].data, 0, output_bytes(&request, 0));
+    spans[0] = (nsa_span){&request, 0, 9};
+    spans[1] = (nsa_span){&request, 4, 0};
+    spans[2] = (nsa_span){&request, 9, ROWS - 9};
+    nsa_run(model, spans, 3, NULL);
+    check_rows(&request);
+    free_outputs(&request);
+    free_tensor(&request.input);
+}
+
+/* Leading dimensions are flattened, the rank stays; an empty one gives an empty output. */
+static void test_shapes(void **state)
+{
+    static const nsa_shape shapes[] = {
+        {1, {6}},
+        {2, {5, 6}},
+        {3, {2, 0, 6}},
+        {2, {0, 6}},
+        {5, {1, 2, 1, 3, 6}},
+        {3, {1000, 0, 6}},
+        {32, {[0] = 2, [31] = 6}},
+    };
+    static const size_t rows[] = {1, 5, 0, 0, 6, 0, 2};
+    uint64_t random = 7;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        nsa_shape shape = shapes[i];
+        nsa_request request = {.params = {4, 1}};
+
+        for (size_t axis = 1; shape.rank == NSA_MAX_RANK && axis + 1 < shape.rank; axis++)
+            shape.dims[axis] = 1;
+        request.input = random_tensor(NSA_F16, &shape, &random);
+        plan_outputs(&request, model);
+        assert_int_equal(rows[i], request.rows);
+        assert_int_equal(2, request.output_count);
+        assert_int_equal(NSA_I64, request.outputs[0].dtype);
+        assert_int_equal(NSA_F16, request.outputs[1].dtype);
+        shape.dims[shape.rank - 1] = 4;
+        assert_true(nsa_shape_equal(&shape, &request.outputs[0].shape));
+        assert_true(nsa_shape_equal(&shape, &request.outputs[1].shape));
+        run_whole(model, &request);
+        check_rows(&request);
+        free_outputs(&request);
+        free_tensor(&request.input);
+    }
+}
+
+/* Rows without blocks, and nothing selected: no data is touched, so none need be there. */
+static void test_nothing_to_do(void **state)
+{
+    nsa_request request = {.input = {NULL, NSA_F32, {2, {3, 0}}}};
+    nsa_span span = {&request, 0, 3};
+
+    (void)state;
+    assert_status(NSA_OK, nsa_request_plan(&request, model, NULL));
+    assert_int_equal(3, request.rows);
+    assert_int_equal(1, request.output_count);
+    nsa_run(model, &span, 1, NULL);
+    request.input.shape.dims[1] = 8;
+    assert_status(NSA_OK, nsa_request_plan(&request, model, NULL));
+    nsa_run(model, &span, 1, NULL);
+}
+
+static void test_refusals(void **state)
+{
+    static const struct {
+        nsa_shape shape;
+        int64_t k;
+        nsa_dtype dtype;
+        nsa_status status;
+        const char *message;
+    } cases[] = {
+        {{0, {0}}, 0, NSA_F32, NSA_EINVAL, "scores: expected shape [..., num_blocks], got []"},
+        {{2, {2, 7}},
+         8,
+         NSA_F32,
+         NSA_EINVAL,
+         "num_selected_blocks: expected 0 to 7 (the blocks of a row), got 8"},
+        {{1, {7}}, -1, NSA_F32, NSA_EINVAL, "expected 0 to 7 (the blocks of a row), got -1"},
+        {{1, {7}}, INT64_MIN, NSA_F32, NSA_EINVAL, "got -9223372036854775808"},
+        {{1, {7}}, INT64_MAX, NSA_F32, NSA_EINVAL, "got 9223372036854775807"},
+        {{1, {0}}, 1, NSA_F32, NSA_EINVAL, "expected 0 to 0"},
+        {{1, {7}},
+         1,
+         NSA_I64,
+         NSA_EUNSUPPORTED,
+         "scores: expected float32, float16, bfloat16 or float64, got int64"},
+        {{2, {1, 4294967296}},
+         1,
+         NSA_F32,
+         NSA_ELIMIT,
+         "scores: expected at most 4294967295 blocks a row, got 4294967296"},
+        {{2, {SIZE_MAX, 7}}, 1, NSA_F32, NSA_ELIMIT, "[18446744073709551615, 7]"},
+        {{2, {1073741824, 4294967295}}, 4294967295, NSA_F16, NSA_ELIMIT, "bytes, got more"},
+        {{2, {1048577, 0}}, 0, NSA_F32, NSA_ELIMIT, "at most 1048576 empty rows"},
+        {{2, {1048577, 1}}, 0, NSA_F32, NSA_ELIMIT, "at most 1048576 empty rows"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        nsa_request request = {.params = {cases[i].k, 1},
+                               .input = {NULL, cases[i].dtype, cases[i].shape}};
+        nsa_error err;
+
+        assert_status(cases[i].status, nsa_request_plan(&request, model, &err));
+        assert_message(err, cases[i].message);
+        assert_status(cases[i].status, nsa_request_plan(&request, model, NULL));
+    }
+}
+
+static void test_cheap(void **state)
+{
+    nsa_request request = {.params = {1}, .input = {NULL, NSA_F32, {2, {16, 32}}}};
+
+    (void)state;
+    assert_true(nsa_request_is_cheap(&request, model));
+    request.input.shape.dims[0] = 16384;
+    assert_false(nsa_request_is_cheap(&request, model));
+    assert_int_equal(0, nsa_run_scratch_bytes(model));
+    assert_int_equal(1, nsa_run_row_unit(model));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random_rows), cmocka_unit_test(test_every_k),
+        cmocka_unit_test(test_chunk_edges), cmocka_unit_test(test_long_rows),
+        cmocka_unit_test(test_reference),   cmocka_unit_test(test_spans),
+        cmocka_unit_test(test_shapes),      cmocka_unit_test(test_nothing_to_do),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_cheap),
+    };
+    int failed;
+
+    if (nsa_model_create(&model, NSA_SELECT, NULL) != NSA_OK)
+        return 1;
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    nsa_model_unref(model);
+    return failed;
+}
