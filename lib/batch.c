@@ -185,9 +185,13 @@ static nsa_job *settle_batch(const struct batch *batch, struct worker *worker, n
 
 static void finish_jobs(nsa_lane *lane, nsa_job *job)
 {
-    nsa_batcher *batcher = lane->batcher;
+    nsa_batcher *batcher;
     size_t count = 0;
 
+    /* With no job left to finish, another worker may have let the lane go. */
+    if (!job)
+        return;
+    batcher = lane->batcher;
     while (job) {
         nsa_job *next = job->next;
 
@@ -195,8 +199,6 @@ static void finish_jobs(nsa_lane *lane, nsa_job *job)
         job = next;
         count++;
     }
-    if (count == 0)
-        return;
     pthread_mutex_lock(&batcher->lock);
     lane->jobs -= count;
     if (lane->jobs == 0)

@@ -117,6 +117,8 @@ void nsa_lane_close(nsa_lane *lane)
         return;
     batcher = lane->batcher;
     pthread_mutex_lock(&batcher->lock);
+    lane->max_queue_delay_ns = 0; /* nothing more will come to fill a batch */
+    pthread_cond_broadcast(&batcher->work);
     while (lane->jobs > 0)
         pthread_cond_wait(&batcher->idle, &batcher->lock);
     pthread_mutex_unlock(&batcher->lock);
@@ -143,6 +145,8 @@ static void lane_enter_circle(nsa_lane *lane)
 static double predicted_wait_ns(const nsa_batcher *batcher)
 {
     if (batcher->idle_workers > 0 && batcher->queued_rows == 0)
+        return 0;
+    if (batcher->queued_ns < 0) /* by rounding, beside a longer queue than is left */
         return 0;
     return batcher->queued_ns / (double)batcher->options.worker_count;
 }

@@ -17,14 +17,14 @@ struct nsa_lane {
     nsa_batcher *batcher;
     nsa_model *model;
     size_t max_batch_rows;
-    uint64_t max_queue_delay_ns;
 
     /* Guarded by the batcher's lock. */
-    nsa_lane *next;        /* in the circle of lanes with rows waiting */
-    nsa_job *first, *last; /* jobs with rows not yet taken, oldest first */
-    size_t queued_rows;    /* of those jobs, not yet taken */
-    size_t jobs;           /* submitted and not done */
-    double row_ns;         /* running mean of a row's cost on one worker */
+    uint64_t max_queue_delay_ns; /* 0 once the lane is closing */
+    nsa_lane *next;              /* in the circle of lanes with rows waiting */
+    nsa_job *first, *last;       /* jobs with rows not yet taken, oldest first */
+    size_t queued_rows;          /* of those jobs, not yet taken */
+    size_t jobs;                 /* submitted and not done */
+    double row_ns;               /* running mean of a row's cost on one worker */
 };
 
 struct worker {

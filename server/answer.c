@@ -90,7 +90,6 @@ void answer_compress(struct exchange *ex)
 
     if (ex->answer.size < COMPRESS_MIN_BYTES)
         return;
-    answer_header(ex, "Vary", "Accept, Accept-Encoding");
     if (!accept_encoding_gzip(exchange_header(ex, "Accept-Encoding")))
         return;
     if (gzip_body(&packed, ex->answer.bytes, ex->answer.size) != NSA_OK) {

@@ -55,6 +55,22 @@ void connection_enter(struct connection *connection, enum connection_phase phase
     atomic_store(&connection->phase, phase);
 }
 
+/*
+ * Whether the client closed its side, and nothing of the request that began at `since` came since
+ * the last sweep. The HTTP library overlooks the end of a connection that comes with its last bytes.
+ */
+static bool client_left(struct connection *connection, uint64_t since)
+{
+    char byte;
+
+    if (recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0)
+        return false;
+    if (connection->ended_since_ns == since)
+        return true;
+    connection->ended_since_ns = since;
+    return false;
+}
+
 size_t connections_sweep(struct connections *list, uint64_t idle_ns, uint64_t request_ns,
                          const char *slow_answer)
 {
@@ -75,6 +91,8 @@ size_t connections_sweep(struct connections *list, uint64_t idle_ns, uint64_t re
             shutdown(c->fd, SHUT_RDWR);
             atomic_store(&c->cut, true);
             cut++;
+        } else if (phase != CONNECTION_ANSWERING && client_left(c, since)) {
+            shutdown(c->fd, SHUT_RDWR);
         }
     }
     pthread_mutex_unlock(&list->lock);

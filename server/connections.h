@@ -24,6 +24,7 @@ struct connection {
     atomic_bool cut;               /* its request took too long to arrive */
 
     /* Guarded by the list's lock. */
+    uint64_t ended_since_ns; /* of the phase in which its client was seen to have left, or 0 */
     struct connection *next, *previous;
 };
 
@@ -45,8 +46,9 @@ void connections_remove(struct connections *list, struct connection *connection)
 void connection_enter(struct connection *connection, enum connection_phase phase);
 
 /*
- * Shut down connections that have been idle for `idle_ns`, and those whose request takes more than
- * `request_ns` to arrive, these after sending `slow_answer`. Returns how many requests were cut.
+ * Shut down connections that have been idle for `idle_ns`, those whose request takes more than
+ * `request_ns` to arrive, these after sending `slow_answer`, and those whose client left before its
+ * request was complete. Returns how many requests were cut.
  */
 size_t connections_sweep(struct connections *list, uint64_t idle_ns, uint64_t request_ns,
                          const char *slow_answer);

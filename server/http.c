@@ -238,12 +238,13 @@ static enum MHD_Result begin_body(struct exchange *ex)
 
 /*
  * Take the next part of the body. One that nobody will read, because of its route, its length or a
- * lack of memory, is read all the same, up to the limit, so that the connection can be used again.
+ * lack of memory, is read all the same, up to twice the limit, so that the connection can be used
+ * again.
  */
 static enum MHD_Result read_body(struct exchange *ex, const char *data, size_t size)
 {
     size_t limit = ex->server->config.max_body_bytes;
-    size_t total = ex->body_bytes + size;
+    size_t total = ex->body_bytes + ex->discarded_bytes + size;
 
     if (ex->discarded_bytes == 0 && ex->route->op != NSA_OP_COUNT && total <= limit) {
         size_t doubled = ex->body_capacity < FIRST_BODY_BYTES ? FIRST_BODY_BYTES
@@ -262,7 +263,7 @@ static enum MHD_Result read_body(struct exchange *ex, const char *data, size_t s
         refuse_large(ex);
     }
     ex->discarded_bytes += size;
-    return ex->discarded_bytes > limit ? MHD_NO : MHD_YES;
+    return total > 2 * limit ? MHD_NO : MHD_YES;
 }
 
 /* The whole request is there, or the exchange was resumed. */

@@ -260,8 +260,8 @@ static void finish(struct inference *inference)
 
     inference->mark_ns = nsa_now_ns();
     answer_outputs(inference);
-    if (ex->answer.status == 200)
-        answer_compress(ex);
+    answer_header(ex, "Vary", "Accept, Accept-Encoding");
+    answer_compress(ex);
     end_stage(inference, METRICS_ENCODE);
     if (nsa_now_ns() > ex->deadline_ns) {
         refuse(inference, NSA_ETIMEDOUT, "encode");

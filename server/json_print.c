@@ -89,8 +89,8 @@ static digit_text split_digits(uint32_t value, int exponent)
     uint64_t eight = tens | (pairs - tens * 10) << 8;
     uint32_t first = value / 100000000;
     uint64_t ninth = first > 0 ? eight >> 56 : 0;
-    /* The guard bit is no digit's; without it 100000000 would have no bit to find. */
-    int zeros = __builtin_ctzll(eight | UINT64_C(1) << 63) / 8;
+    /* Not of 0: a shortest decimal of nine digits does not end in a zero. */
+    int zeros = __builtin_ctzll(eight) / 8;
     uint64_t text = first > 0 ? eight << 8 | first : eight >> 8 * zeros;
     int digits = first > 0 ? 9 : 8 - zeros;
     int count = ninth > 0 ? 9 : 8 - __builtin_clzll(text) / 8;

@@ -95,8 +95,8 @@ void page_metrics(struct exchange *ex)
 
     metrics_write(atomic_load(&ex->server->metrics), &gauges, &page);
     answer_buffer(ex, 200, "text/plain; version=0.0.4; charset=utf-8", &page);
-    if (ex->answer.status == 200)
-        answer_compress(ex);
+    answer_header(ex, "Vary", "Accept-Encoding");
+    answer_compress(ex);
 }
 
 void page_openapi(struct exchange *ex)

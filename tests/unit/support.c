@@ -172,6 +172,9 @@ size_t random_below(uint64_t *state, size_t limit)
     return (size_t)(random_u64(state) % limit);
 }
 
+/* As safetensors spells them; in the order of nsa_dtype. */
+static const char *const dtype_texts[NSA_DTYPE_COUNT] = {"F32", "F16", "BF16", "F64", "I64"};
+
 const char *write_safetensors(const char *name, const struct weight *weights, size_t count)
 {
     json_t *root = json_object();
@@ -183,7 +186,6 @@ const char *write_safetensors(const char *name, const struct weight *weights, si
     const char *path;
 
     for (size_t i = 0; i < count; i++) {
-        static const char *const dtypes[] = {"F32", "F16", "BF16", "F64", "I64"};
         json_t *shape = json_array();
         size_t bytes = 0;
 
@@ -191,9 +193,9 @@ const char *write_safetensors(const char *name, const struct weight *weights, si
             json_array_append_new(shape, json_integer((json_int_t)weights[i].shape.dims[axis]));
         assert_status(NSA_OK, nsa_shape_bytes(&bytes, &weights[i].shape, weights[i].dtype, NULL));
         json_object_set_new(root, weights[i].name,
-                            json_pack("{s:s, s:o, s:[I, I]}", "dtype", dtypes[weights[i].dtype],
-                                      "shape", shape, "data_offsets", (json_int_t)data_bytes,
-                                      (json_int_t)(data_bytes + bytes)));
+                            json_pack("{s:s, s:o, s:[I, I]}", "dtype",
+                                      dtype_texts[weights[i].dtype], "shape", shape, "data_offsets",
+                                      (json_int_t)data_bytes, (json_int_t)(data_bytes + bytes)));
         data_bytes += bytes;
     }
     header = json_dumps(root, JSON_COMPACT);
@@ -217,6 +219,43 @@ const char *write_safetensors(const char *name, const struct weight *weights, si
     free(header);
     json_decref(root);
     return path;
+}
+
+/* Fill `weight` from "name dtype dims"; `name` holds the name. */
+static void parse_weight(struct weight *weight, char name[64], const char *text)
+{
+    char dtype[8];
+    int used = 0;
+    char *end;
+
+    *weight = (struct weight){.name = name};
+    assert_int_equal(2, sscanf(text, "%63s %7s%n", name, dtype, &used));
+    while (strcmp(dtype_texts[weight->dtype], dtype) != 0)
+        weight->dtype++;
+    for (text += used;; text = end) {
+        size_t dim = strtoull(text, &end, 10);
+
+        if (end == text)
+            return;
+        weight->shape.dims[weight->shape.rank++] = dim;
+    }
+}
+
+const char *write_zeros(const char *name, const char *text)
+{
+    struct weight weights[16];
+    char names[16][64];
+    size_t count = 0;
+    char *copy = strdup(text);
+    char *rest = copy;
+
+    for (char *one = strsep(&rest, ";"); rest; one = strsep(&rest, ";")) {
+        assert_true(count < 16);
+        parse_weight(&weights[count], names[count], one);
+        count++;
+    }
+    free(copy);
+    return write_safetensors(name, weights, count);
 }
 
 /* `count` random numbers in [-scale, scale) as `dtype` holds them. */

@@ -57,6 +57,9 @@ struct weight {
 /* A temporary .safetensors file of `count` tensors; the path is that of write_temporary(). */
 const char *write_safetensors(const char *name, const struct weight *weights, size_t count);
 
+/* As write_safetensors(), of zeros: `text` is "name dtype dims;" of each, as in "w BF16 3 5; ". */
+const char *write_zeros(const char *name, const char *text);
+
 /*
  * A random compress model of n*d = in, in a temporary file with weights of `dtype`: sizes in and
  * out of `mlp`, whose tensors get the values that the file holds. free_mlp() frees those.
