@@ -56,8 +56,9 @@ void connection_enter(struct connection *connection, enum connection_phase phase
 }
 
 /*
- * Whether the client closed its side, and nothing of the request that began at `since` came since
- * the last sweep. The HTTP library overlooks the end of a connection that comes with its last bytes.
+ * Whether the client closed its side, all its bytes were read, and the phase that began at `since`
+ * still lasts: seen so by two sweeps, for between reading and answering there is a moment. The HTTP
+ * library overlooks an end that comes with a connection's last bytes.
  */
 static bool client_left(struct connection *connection, uint64_t since)
 {

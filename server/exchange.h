@@ -92,6 +92,9 @@ void exchange_resume(struct exchange *ex);
 /* Replace the body by `bytes`, which the exchange takes over; NULL and 0 free it. */
 void exchange_set_body(struct exchange *ex, char *bytes, size_t size);
 
+/* Log a request that is over: every one with --access-log, else failures of the server. */
+void exchange_log(const struct exchange *ex);
+
 /* --- answer.c ------------------------------------------------------------------------------ */
 
 /* Add an answer header; one past EXCHANGE_MAX_HEADERS asserts. `name` is a constant. */

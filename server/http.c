@@ -1,5 +1,6 @@
 #include "server/http.h"
 
+#include "server/body.h"
 #include "server/connections.h"
 #include "server/exchange.h"
 #include "server/listener.h"
@@ -12,7 +13,6 @@
 #include <inttypes.h>
 #include <microhttpd.h>
 #include <nsa/batcher.h>
-#include <nsa/size.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,9 +24,6 @@
 
 /* A connection's headers and the reading of its body go through this much memory. */
 #define CONNECTION_MEMORY_BYTES ((size_t)64 * 1024)
-
-/* First allocation of a body whose length the client does not say. */
-#define FIRST_BODY_BYTES ((size_t)16 * 1024)
 
 struct http {
     struct server *server;
@@ -184,88 +181,6 @@ static struct exchange *begin_exchange(struct http *http, struct MHD_Connection 
     return ex;
 }
 
-static void refuse_large(struct exchange *ex)
-{
-    char message[NSA_ERROR_MESSAGE_BYTES];
-
-    snprintf(message, sizeof message, "body: expected at most %zu bytes, got more",
-             ex->server->config.max_body_bytes);
-    answer_error(ex, 413, "body_too_large", message);
-    metrics_reject(ex->metrics, METRICS_BODY_TOO_LARGE);
-}
-
-/* Make room for `size` bytes of body and a NUL; what is there is kept. */
-static bool reserve_body(struct exchange *ex, size_t size)
-{
-    size_t bytes;
-    char *body;
-
-    if (ex->body && size <= ex->body_capacity)
-        return true;
-    if (!nsa_size_round_up(&bytes, size + 1, EXCHANGE_BODY_ALIGN))
-        return false;
-    body = aligned_alloc(EXCHANGE_BODY_ALIGN, bytes);
-    if (!body)
-        return false;
-    if (ex->body)
-        memcpy(body, ex->body, ex->body_bytes);
-    free(ex->body);
-    ex->body = body;
-    ex->body_capacity = bytes - 1;
-    return true;
-}
-
-/* The head of a request is there: answer at once what need not be read, or make room for the rest.
- */
-static enum MHD_Result begin_body(struct exchange *ex)
-{
-    const char *length = exchange_header(ex, "Content-Length");
-    uint64_t size = length ? strtoull(length, NULL, 10) : 0;
-
-    ex->phase = EXCHANGE_READING;
-    if (size > ex->server->config.max_body_bytes) {
-        refuse_large(ex);
-        answer_header(ex, "Connection", "close");
-        return send_answer(ex);
-    }
-    if (size > 0 && ex->route->op != NSA_OP_COUNT && !reserve_body(ex, (size_t)size)) {
-        answer_error(ex, 503, "out_of_memory", "out of memory for the body");
-        answer_header(ex, "Connection", "close");
-        return send_answer(ex);
-    }
-    return MHD_YES;
-}
-
-/*
- * Take the next part of the body. One that nobody will read, because of its route, its length or a
- * lack of memory, is read all the same, up to twice the limit, so that the connection can be used
- * again.
- */
-static enum MHD_Result read_body(struct exchange *ex, const char *data, size_t size)
-{
-    size_t limit = ex->server->config.max_body_bytes;
-    size_t total = ex->body_bytes + ex->discarded_bytes + size;
-
-    if (ex->discarded_bytes == 0 && ex->route->op != NSA_OP_COUNT && total <= limit) {
-        size_t doubled = ex->body_capacity < FIRST_BODY_BYTES ? FIRST_BODY_BYTES
-                         : ex->body_capacity > limit / 2      ? limit
-                                                              : ex->body_capacity * 2;
-
-        if (total > ex->body_capacity && !reserve_body(ex, doubled > total ? doubled : total)) {
-            answer_error(ex, 503, "out_of_memory", "out of memory for the body");
-        } else {
-            memcpy(ex->body + ex->body_bytes, data, size);
-            ex->body_bytes = total;
-            ex->body[total] = '\0';
-            return MHD_YES;
-        }
-    } else if (ex->answer.status == 0 && total > limit) {
-        refuse_large(ex);
-    }
-    ex->discarded_bytes += size;
-    return total > 2 * limit ? MHD_NO : MHD_YES;
-}
-
 /* The whole request is there, or the exchange was resumed. */
 static enum MHD_Result answer_request(struct exchange *ex)
 {
@@ -292,13 +207,16 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
     if (!ex) {
         ex = begin_exchange(context, connection, path, method);
         *state = ex;
-        return ex ? begin_body(ex) : MHD_NO;
+        if (!ex)
+            return MHD_NO;
+        ex->phase = EXCHANGE_READING;
+        return body_begin(ex) ? MHD_YES : send_answer(ex);
     }
     if (*data_bytes > 0) {
-        enum MHD_Result result = read_body(ex, data, *data_bytes);
+        bool more = body_read(ex, data, *data_bytes);
 
         *data_bytes = 0;
-        return result;
+        return more ? MHD_YES : MHD_NO;
     }
     return answer_request(ex);
 }
@@ -314,29 +232,6 @@ static void *request_line_arrived(void *context, const char *uri, struct MHD_Con
     if (client)
         connection_enter(client, CONNECTION_READING);
     return NULL;
-}
-
-/* A W3C trace context goes into the log as it is, if it looks like one. */
-static const char *trace_of(const struct exchange *ex)
-{
-    const char *header = exchange_header(ex, "traceparent");
-
-    return header && strlen(header) == 55 && strspn(header, "0123456789abcdef-") == 55 ? header
-                                                                                       : "";
-}
-
-static void log_access(const struct exchange *ex)
-{
-    enum log_level level = ex->answer.status >= 500 ? LOG_WARN : LOG_INFO;
-
-    if (!ex->server->config.access_log && level == LOG_INFO)
-        return;
-    log_event(level, "request", LOG_STR("request_id", ex->request_id),
-              LOG_STR("method", ex->method), LOG_STR("path", ex->path),
-              LOG_INT("status", ex->answer.status), LOG_INT("request_bytes", ex->body_bytes),
-              LOG_INT("response_bytes", ex->answer.size),
-              LOG_DOUBLE("duration_ms", (double)(nsa_now_ns() - ex->begin_ns) / NS_PER_MS),
-              LOG_STR("traceparent", trace_of(ex)), LOG_END);
 }
 
 static void request_completed(void *context, struct MHD_Connection *connection, void **state,
@@ -357,7 +252,7 @@ static void request_completed(void *context, struct MHD_Connection *connection, 
     if (ex->answer.status != 0) {
         metrics_count_request(ex->metrics, router_index(ex->route), ex->method, ex->answer.status);
         metrics_add_bytes(ex->metrics, 0, ex->answer.size);
-        log_access(ex);
+        exchange_log(ex);
     }
     metrics_end_request(ex->metrics);
     if (ex->free_state)

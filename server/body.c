@@ -1,0 +1,86 @@
+#include "server/body.h"
+
+#include "server/router.h"
+#include "server/server.h"
+
+#include <nsa/size.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* First allocation of a body whose length the client does not say. */
+#define FIRST_BODY_BYTES ((size_t)16 * 1024)
+
+static void refuse_large(struct exchange *ex)
+{
+    char message[NSA_ERROR_MESSAGE_BYTES];
+
+    snprintf(message, sizeof message, "body: expected at most %zu bytes, got more",
+             ex->server->config.max_body_bytes);
+    answer_error(ex, 413, "body_too_large", message);
+    metrics_reject(ex->metrics, METRICS_BODY_TOO_LARGE);
+}
+
+/* Make room for `size` bytes of body and a NUL; what is there is kept. */
+static bool reserve_body(struct exchange *ex, size_t size)
+{
+    size_t bytes;
+    char *body;
+
+    if (ex->body && size <= ex->body_capacity)
+        return true;
+    if (!nsa_size_round_up(&bytes, size + 1, EXCHANGE_BODY_ALIGN))
+        return false;
+    body = aligned_alloc(EXCHANGE_BODY_ALIGN, bytes);
+    if (!body)
+        return false;
+    if (ex->body)
+        memcpy(body, ex->body, ex->body_bytes);
+    free(ex->body);
+    ex->body = body;
+    ex->body_capacity = bytes - 1;
+    return true;
+}
+
+bool body_begin(struct exchange *ex)
+{
+    const char *length = exchange_header(ex, "Content-Length");
+    uint64_t size = length ? strtoull(length, NULL, 10) : 0;
+
+    if (size > ex->server->config.max_body_bytes) {
+        refuse_large(ex);
+        answer_header(ex, "Connection", "close");
+        return false;
+    }
+    if (size > 0 && ex->route->op != NSA_OP_COUNT && !reserve_body(ex, (size_t)size)) {
+        answer_error(ex, 503, "out_of_memory", "out of memory for the body");
+        answer_header(ex, "Connection", "close");
+        return false;
+    }
+    return true;
+}
+
+bool body_read(struct exchange *ex, const char *data, size_t size)
+{
+    size_t limit = ex->server->config.max_body_bytes;
+    size_t total = ex->body_bytes + ex->discarded_bytes + size;
+
+    if (ex->discarded_bytes == 0 && ex->route->op != NSA_OP_COUNT && total <= limit) {
+        size_t doubled = ex->body_capacity < FIRST_BODY_BYTES ? FIRST_BODY_BYTES
+                         : ex->body_capacity > limit / 2      ? limit
+                                                              : ex->body_capacity * 2;
+
+        if (total > ex->body_capacity && !reserve_body(ex, doubled > total ? doubled : total)) {
+            answer_error(ex, 503, "out_of_memory", "out of memory for the body");
+        } else {
+            memcpy(ex->body + ex->body_bytes, data, size);
+            ex->body_bytes = total;
+            ex->body[total] = '\0';
+            return true;
+        }
+    } else if (ex->answer.status == 0 && total > limit) {
+        refuse_large(ex);
+    }
+    ex->discarded_bytes += size;
+    return total <= 2 * limit;
+}

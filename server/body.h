@@ -1,0 +1,20 @@
+/* The body of a request, as it arrives: into one aligned buffer, within the limit. */
+#ifndef SERVER_BODY_H
+#define SERVER_BODY_H
+
+#include "server/exchange.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The head is there: make room for a body of the length that it says. False: answered instead. */
+bool body_begin(struct exchange *ex);
+
+/*
+ * Take the next part of the body. One that nobody will read, because of its route, its length or a
+ * lack of memory, is read all the same, up to twice the limit, so that the connection can be used
+ * again. False: past that, cut the connection.
+ */
+bool body_read(struct exchange *ex, const char *data, size_t size);
+
+#endif
