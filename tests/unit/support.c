@@ -98,6 +98,14 @@ void check_every_allocation(nsa_status (*body)(void *context), void *context)
     }
 }
 
+void assert_once(const char *text, const char *part)
+{
+    const char *found = strstr(text, part);
+
+    if (!found || strstr(found + 1, part))
+        fail_msg("expected '%s' once in: %s", part, text);
+}
+
 static unsigned char *read_file(const char *path, size_t *size)
 {
     FILE *file = fopen(path, "rb");

@@ -84,6 +84,9 @@ void run_whole(const nsa_model *model, const nsa_request *request);
 /* Bytes of output `index`. */
 size_t output_bytes(const nsa_request *request, size_t index);
 
+/* Fail unless `text` has `part` in it, and only once. */
+void assert_once(const char *text, const char *part);
+
 #define assert_status(expected, got) assert_int_equal((expected), (got))
 #define assert_message(err, part) assert_non_null(strstr((err).message, (part)))
 

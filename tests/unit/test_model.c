@@ -20,15 +20,10 @@ static nsa_status load(nsa_model **out, const char *text, const nsa_model_option
                        nsa_error *err)
 {
     const char *path = write_zeros("model.safetensors", text);
-    nsa_status status;
+    nsa_status status = nsa_model_load(out, path, options, err);
 
-    status = nsa_model_load(out, path, options, err);
-    if (status != NSA_OK && err) {
-        const char *named = strstr(err->message, path);
-
-        if (!named || strstr(named + 1, path))
-            fail_msg("expected a message that names %s once, got: %s", path, err->message);
-    }
+    if (status != NSA_OK && err)
+        assert_once(err->message, path);
     unlink(path);
     return status;
 }
@@ -222,7 +217,6 @@ static void test_tensors_that_fit_no_model(void **state)
         const char *message;
     } cases[] = {
         {"", {0}, "expected the tensors of compress or posembed under one prefix "},
-        {"", {0}, "got 0 tensors"},
         {"x F32 1; y F32 1;", {0}, "got 2 tensors, the first of them '"},
         {"embedding F32 1 1;", {0}, "'embedding'"},
         {"aembedding.weight F32 1 1;", {0}, "posembed: embedding.weight"},
@@ -303,12 +297,12 @@ static void test_broken_files(void **state)
         const char *path = write_temporary("cut.safetensors", bytes, cut);
 
         assert_status(NSA_EFORMAT, nsa_model_load(&model, path, NULL, &err));
-        assert_message(err, path);
+        assert_once(err.message, path);
         unlink(path);
     }
     free(bytes);
     assert_status(NSA_EIO, nsa_model_load(&model, "/tmp/nsa-test/none", NULL, &err));
-    assert_message(err, "/tmp/nsa-test/none");
+    assert_once(err.message, "/tmp/nsa-test/none");
     assert_null(model);
 }
 
@@ -324,7 +318,6 @@ static void test_references(void **state)
     nsa_model_unref(model);
     assert_string_equal("posembed", nsa_model_describe(model)->op->name); /* still there */
     nsa_model_unref(model);
-    nsa_model_unref(NULL);
 }
 
 static void test_create(void **state)
@@ -337,6 +330,7 @@ static void test_create(void **state)
     assert_message(err, "compress: expected an op without weights");
     assert_status(NSA_EINVAL, nsa_model_create(&model, NSA_POSEMBED, NULL));
     assert_null(model);
+    nsa_model_unref(model);
     assert_status(NSA_OK, nsa_model_create(&model, NSA_SELECT, &err));
     assert_string_equal("select", nsa_model_describe(model)->op->name);
     assert_string_equal("", nsa_model_describe(model)->sha256);

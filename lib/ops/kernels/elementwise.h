@@ -1,6 +1,7 @@
 /*
  * The element-wise kernels: plain loops for the compiler to vectorise, included once for each ISA
- * by a file that defines KERNELS, the name of its table, and KERNELS_NAME.
+ * by a file that defines KERNELS, the name of its table, KERNELS_NAME, and KERNELS_LINEAR, its
+ * engine for matrix multiplication or NULL.
  *
  * Multiplications and additions round separately (-ffp-contract=off), and vector and scalar
  * arithmetic round alike, so all tables, and all positions in a row, give the same bits.
@@ -18,21 +19,19 @@
 #define ERF_LIMIT 3.9370039f
 
 /*
- * x held within -limit ... limit; NaN stays. With masks, not comparisons of floats: those might
- * trap, so a compiler makes branches of them, and of the loop around them no vectors.
+ * x held within -limit ... limit, a NaN too: here what it goes into is NaN without it. By integers,
+ * since comparing floats may trap, and of what may trap a compiler makes no vectors.
  */
 static inline float clamp(float x, float limit)
 {
-    uint32_t bits;
-    uint32_t most;
-    uint32_t magnitude;
-    uint32_t beyond;
+    int32_t bits;
+    int32_t most;
+    int32_t magnitude;
 
     memcpy(&bits, &x, sizeof bits);
     memcpy(&most, &limit, sizeof most);
-    magnitude = bits & 0x7FFFFFFFu;
-    beyond = 0u - (uint32_t)((magnitude > most) & (magnitude <= 0x7F800000u));
-    bits = (bits & 0x80000000u) | (most & beyond) | (magnitude & ~beyond);
+    magnitude = bits & INT32_MAX;
+    bits = (bits & INT32_MIN) | (magnitude < most ? magnitude : most);
     memcpy(&x, &bits, sizeof x);
     return x;
 }
@@ -116,6 +115,7 @@ static void round_bf16(float *x, size_t count)
 
 const nsa_kernels KERNELS = {
     .name = KERNELS_NAME,
+    .linear = KERNELS_LINEAR,
     .bias_activate = {[NSA_GELU] = bias_gelu,
                       [NSA_GELU_TANH] = bias_gelu_tanh,
                       [NSA_SILU] = bias_silu,

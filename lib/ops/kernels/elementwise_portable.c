@@ -1,3 +1,4 @@
 #define KERNELS nsa_kernels_portable
 #define KERNELS_NAME "portable"
+#define KERNELS_LINEAR NULL
 #include "lib/ops/kernels/elementwise.h"

@@ -13,8 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+typedef struct nsa_linear_engine nsa_linear_engine;
+
 typedef struct nsa_kernels {
     const char *name;
+    const nsa_linear_engine *linear; /* NULL: OpenBLAS multiplies */
 
     /* x[i] = activation(x[i] + bias[i]) for i < count. x and bias don't overlap. */
     void (*bias_activate[NSA_ACTIVATION_COUNT])(float *x, const float *bias, size_t count);
@@ -33,27 +36,52 @@ extern const nsa_kernels nsa_kernels_avx512; /* x86-64-v4: AVX-512 F, BW, CD, DQ
 /* The table in use: lib/cpu.c. */
 const nsa_kernels *nsa_kernels_active(void);
 
+/* Rows of the longest tile. */
+#define NSA_MAX_TILE 128
+
 /*
- * Matrix multiplication for a fixed number of rows, a tile: y = x w^T with x (tile, in), w
- * (out, in), y (tile, out), all dense. A row's result may depend on nothing but the row and w; the
- * self-check of a model sees whether that holds here.
+ * Matrix multiplication of a tile of rows: y = x w^T. A row's result may depend on nothing but the
+ * row and w; the self-check of a model sees whether that holds here.
  */
-#define NSA_MAX_TILE 32
-
-typedef struct nsa_linear_engine {
+struct nsa_linear_engine {
     const char *name;
-    size_t tile; /* 1 ... NSA_MAX_TILE */
-    void (*run)(float *y, const float *x, const float *w, size_t in, size_t out);
-} nsa_linear_engine;
+    size_t tile;  /* rows of a call: 1 up to this many, at most NSA_MAX_TILE */
+    bool padded;  /* always computes `tile` rows, of which only `rows` are of use */
+    size_t unit;  /* rows below which splitting a batch over workers gains nothing */
+    size_t panel; /* columns that w is packed by, see nsa_linear_pack(); 1: w as it is */
 
-/* Engines, the preferred first; the last one is plain C and always right. */
-extern const nsa_linear_engine nsa_linear_engines[];
-extern const size_t nsa_linear_engine_count;
+    /*
+     * x (rows, in), its rows x_stride floats apart; y (rows, out rounded up to a multiple of
+     * `panel`), dense; w as nsa_linear_pack() leaves it, or (out, in). When `padded`, x and y have
+     * `tile` rows. y overlaps neither.
+     */
+    void (*run)(float *y, const float *x, size_t x_stride, const float *w, size_t rows, size_t in,
+                size_t out);
+};
+
+extern const nsa_linear_engine nsa_panels_avx2;
+extern const nsa_linear_engine nsa_panels_avx512;
+
+/*
+ * The engines, the preferred first, NULL past the last: the one of the kernels in use, if they have
+ * one, then OpenBLAS by tiles, then plain C, which is always right.
+ */
+const nsa_linear_engine *nsa_linear_engine_at(size_t index);
+
+/* `out` rounded up to whole panels. Overflow is the caller's to exclude. */
+static inline size_t nsa_linear_width(const nsa_linear_engine *engine, size_t out)
+{
+    return (out + engine->panel - 1) / engine->panel * engine->panel;
+}
+
+/* Pack w (out, in) into panels of `panel` columns: dst (panels, in, panel), the last filled up with
+ * zeros. */
+void nsa_linear_pack(float *dst, const float *w, size_t in, size_t out, size_t panel);
 
 /* Hold OpenBLAS to the calling thread. Thread-safe, idempotent. */
 void nsa_linear_init(void);
 
-/* y = x w^T in plain C for `tile` rows; x, w and y as above. */
+/* y = x w^T in plain C for `tile` rows, x and y dense, w (out, in). */
 void nsa_linear_plain(float *y, const float *x, const float *w, size_t tile, size_t in, size_t out);
 
 /*
