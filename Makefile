@@ -90,8 +90,9 @@ test:
 # --- library ---------------------------------------------------------------------------------
 
 # ISA flags are per file; lib/cpu.c calls these kernels only where the processor has them.
-$(B)/lib/ops/kernels/%_avx2.o: ISA_CFLAGS := -mavx2 -mfma -mf16c
-$(B)/lib/ops/kernels/%_avx512.o: ISA_CFLAGS := -march=x86-64-v4 -mprefer-vector-width=512
+$(B)/lib/ops/kernels/%_avx2.o: ISA_CFLAGS := -mavx2 -mfma
+$(B)/lib/ops/kernels/%_avx512.o: ISA_CFLAGS := -mavx512f -mavx512bw -mavx512cd -mavx512dq \
+                                               -mavx512vl -mfma -mprefer-vector-width=512
 $(B)/lib/%.o: PACKAGE_CFLAGS = $(call pkg,cflags,$(LIB_PACKAGES))
 
 $(LIBNSA): $(LIB_OBJ)

@@ -16,7 +16,7 @@ static bool has_avx2(void)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
-/* What x86-64-v4 asks of a processor; the compiler's check includes the operating system's. */
+/* What the Makefile compiles these kernels for; the check includes the operating system's part. */
 static bool has_avx512(void)
 {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

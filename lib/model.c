@@ -62,6 +62,8 @@ struct binding {
     const nsa_op_row *row;
     char *prefix;
     size_t tensors[NSA_MAX_OP_TENSORS];
+    const char *missing; /* a tensor that a candidate lacks, */
+    const char *sibling; /* and the one that made it a candidate */
 };
 
 /* Find all tensors of `row` under the prefix of `length` bytes at `prefix`; 1 if all are there. */
@@ -81,6 +83,7 @@ static nsa_status bind_prefix(bool *found, struct binding *binding, const nsa_sa
         binding->tensors[i] = nsa_safetensors_find(file, name);
         free(name);
         if (binding->tensors[i] == SIZE_MAX) {
+            binding->missing = row->tensors[i];
             *found = false;
             return NSA_OK;
         }
@@ -114,10 +117,14 @@ static bool starts_binding(size_t *prefix_bytes, const char *name, const nsa_op_
     return true;
 }
 
-static nsa_status refuse_unbound(const nsa_safetensors *file, const nsa_model_options *options,
-                                 nsa_error *err)
+static nsa_status refuse_unbound(const struct binding *binding, const nsa_safetensors *file,
+                                 const nsa_model_options *options, nsa_error *err)
 {
     size_t count = nsa_safetensors_count(file);
+
+    if (binding->missing)
+        return nsa_error_set(err, NSA_EINVAL, "tensor '%s': expected beside '%s', got none",
+                             binding->missing, binding->sibling);
 
     return nsa_error_set(
         err, NSA_EINVAL,
@@ -150,8 +157,11 @@ static nsa_status bind(struct binding *binding, const nsa_safetensors *file,
             status = bind_prefix(&found, &candidate, file, row, name, length, err);
             if (status != NSA_OK)
                 return status;
-            if (!found)
+            if (!found) {
+                binding->missing = candidate.missing;
+                binding->sibling = name;
                 continue;
+            }
             if (binding->row) {
                 status = nsa_error_set(err, NSA_EINVAL,
                                        "expected the tensors of one model, got those of %s under "
@@ -164,7 +174,7 @@ static nsa_status bind(struct binding *binding, const nsa_safetensors *file,
             *binding = candidate;
         }
     }
-    return binding->row ? NSA_OK : refuse_unbound(file, options, err);
+    return binding->row ? NSA_OK : refuse_unbound(binding, file, options, err);
 }
 
 static nsa_status check_dtypes(const struct binding *binding, const nsa_safetensors *file,

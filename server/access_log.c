@@ -24,7 +24,7 @@ void exchange_log(const struct exchange *ex)
         return;
     log_event(level, "request", LOG_STR("request_id", ex->request_id),
               LOG_STR("method", ex->method), LOG_STR("path", ex->path),
-              LOG_INT("status", ex->answer.status), LOG_INT("request_bytes", ex->body_bytes),
+              LOG_INT("status", ex->answer.status), LOG_INT("request_bytes", ex->received_bytes),
               LOG_INT("response_bytes", ex->answer.size),
               LOG_DOUBLE("duration_ms", (double)(nsa_now_ns() - ex->begin_ns) / NS_PER_MS),
               LOG_STR("traceparent", trace_of(ex)), LOG_END);

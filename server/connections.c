@@ -89,8 +89,8 @@ size_t connections_sweep(struct connections *list, uint64_t idle_ns, uint64_t re
         } else if (phase == CONNECTION_READING && age > request_ns && !atomic_load(&c->cut)) {
             /* Nothing else is being sent while a request arrives. */
             send(c->fd, slow_answer, strlen(slow_answer), MSG_DONTWAIT | MSG_NOSIGNAL);
+            atomic_store(&c->cut, true); /* before the HTTP thread hears of the end */
             shutdown(c->fd, SHUT_RDWR);
-            atomic_store(&c->cut, true);
             cut++;
         } else if (phase != CONNECTION_ANSWERING && client_left(c, since)) {
             shutdown(c->fd, SHUT_RDWR);

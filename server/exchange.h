@@ -64,6 +64,7 @@ struct exchange {
     struct MHD_Connection *connection;
     size_t body_capacity;
     size_t discarded_bytes;
+    size_t received_bytes; /* of the body, as it came */
     enum exchange_phase {
         EXCHANGE_BEGUN,
         EXCHANGE_READING,

@@ -81,8 +81,8 @@ static const struct {
     {"version", FIELDS_QUERY | FIELDS_JSON, FORM_TEXT, "a positive integer", set_version},
     {"shape", FIELDS_QUERY | FIELDS_JSON | FIELDS_HEADER, FORM_SHAPE,
      "up to 32 integers of at least 0", set_shape},
-    {"dtype", FIELDS_QUERY | FIELDS_HEADER, FORM_TEXT,
-     "float32, float16, bfloat16, float64 or int64", set_dtype},
+    {"dtype", FIELDS_QUERY | FIELDS_HEADER, FORM_TEXT, "float32, float16, bfloat16 or float64",
+     set_dtype},
     {"flat", FIELDS_QUERY | FIELDS_JSON, FORM_BOOL, "true or false", set_flat},
     {"nonfinite", FIELDS_QUERY | FIELDS_JSON, FORM_TEXT, "\"token\" or \"null\"", set_nonfinite},
 };

@@ -25,6 +25,9 @@
 /* A connection's headers and the reading of its body go through this much memory. */
 #define CONNECTION_MEMORY_BYTES ((size_t)64 * 1024)
 
+/* How a request is counted whose client left before there was an answer, as nginx does. */
+#define CLIENT_GONE_STATUS 499
+
 struct http {
     struct server *server;
     struct MHD_Daemon *daemon;
@@ -186,7 +189,8 @@ static enum MHD_Result answer_request(struct exchange *ex)
 {
     if (ex->phase == EXCHANGE_READING) {
         connection_enter(ex->client, CONNECTION_ANSWERING);
-        metrics_add_bytes(ex->metrics, ex->body_bytes + ex->discarded_bytes, 0);
+        ex->received_bytes = ex->body_bytes + ex->discarded_bytes;
+        metrics_add_bytes(ex->metrics, ex->received_bytes, 0);
         if (ex->answer.status == 0)
             router_dispatch(ex);
         if (ex->phase == EXCHANGE_SUSPENDED)
@@ -247,13 +251,13 @@ static void request_completed(void *context, struct MHD_Connection *connection, 
     if (!ex)
         return;
     *state = NULL;
-    if (ex->answer.status == 0 && client && atomic_load(&client->cut))
-        ex->answer.status = MHD_HTTP_REQUEST_TIMEOUT;
-    if (ex->answer.status != 0) {
-        metrics_count_request(ex->metrics, router_index(ex->route), ex->method, ex->answer.status);
+    if (ex->answer.status == 0)
+        ex->answer.status =
+            client && atomic_load(&client->cut) ? MHD_HTTP_REQUEST_TIMEOUT : CLIENT_GONE_STATUS;
+    metrics_count_request(ex->metrics, router_index(ex->route), ex->method, ex->answer.status);
+    if (strcmp(ex->method, MHD_HTTP_METHOD_HEAD) != 0)
         metrics_add_bytes(ex->metrics, 0, ex->answer.size);
-        exchange_log(ex);
-    }
+    exchange_log(ex);
     metrics_end_request(ex->metrics);
     if (ex->free_state)
         ex->free_state(ex->state);

@@ -245,7 +245,6 @@ static void refuse(struct inference *inference, nsa_status status, const char *s
         metrics_reject(ex->metrics, METRICS_DEADLINE);
     } else if (status == NSA_ECANCELED) {
         nsa_error_set(&err, status, "the client closed the connection");
-        metrics_reject(ex->metrics, METRICS_CLIENT_GONE);
     } else {
         nsa_error_set(&err, status, "%s in the stage %s", nsa_status_string(status), stage);
     }
@@ -301,7 +300,8 @@ static void job_done(nsa_job *job, nsa_status status)
 {
     const struct inference *inference = job->context;
 
-    (void)status; /* kept in the job */
+    if (status == NSA_ECANCELED) /* counted here: the library may close without resuming */
+        metrics_reject(inference->ex->metrics, METRICS_CLIENT_GONE);
     exchange_resume(inference->ex);
 }
 

@@ -104,6 +104,9 @@ static nsa_status load_all(struct loading *loading, nsa_error *err)
         status = repository_scan(config->model_repository, load_entry, log_refused, loading, err);
     if (status != NSA_OK)
         return status;
+    if (config->model_repository && loading->registry->count == 1 && loading->refused == 0)
+        log_event(LOG_WARN, "no model found", LOG_STR("model_repository", config->model_repository),
+                  LOG_STR("expected", "NAME/VERSION/model.safetensors"), LOG_END);
     for (size_t i = 0; i < config->models.count; i++) {
         const struct repository_entry entry = {
             .name = config->models.items[i].name,
@@ -232,7 +235,9 @@ static nsa_status find_name(const struct served_model **out, const struct regist
                     err, NSA_EINVAL, "model: expected a model for %s, got '%s', which is for %s",
                     op->name, name, nsa_model_describe(registry->models[i].model)->op->name);
         }
-        return nsa_error_set(err, NSA_ENOTFOUND, "model: no model is called '%.128s'", name);
+        list_names(names, sizeof names, registry, op);
+        return nsa_error_set(err, NSA_ENOTFOUND, "model: no model is called '%.128s'; for %s: %s",
+                             name, op->name, *names ? names : "none");
     }
     *out = found;
     return NSA_OK;

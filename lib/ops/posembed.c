@@ -22,6 +22,9 @@ static nsa_status posembed_load(nsa_model *model, nsa_safetensors *file, const s
     size_t bytes;
     nsa_status status;
 
+    if (info->activation != NSA_GELU || info->precision != NSA_PRECISION_F32)
+        return nsa_error_set(err, NSA_EINVAL,
+                             "activation and precision: expected for compress models only");
     if (table->shape.rank != 2 || table->shape.dims[0] == 0 || table->shape.dims[1] == 0) {
         char text[NSA_SHAPE_TEXT_BYTES];
 

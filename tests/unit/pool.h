@@ -28,18 +28,20 @@ struct pool {
     struct {
         const nsa_model *model;
         size_t rows;
-    } batches[MAX_BATCHES]; /* in the order in which they were computed */
+    } batches[MAX_BATCHES]; /* the first ones, in the order in which they were computed */
 };
 
 static inline void pool_batch_done(void *context, const nsa_model *model, size_t rows,
                                    uint64_t compute_ns)
 {
     struct pool *pool = context;
-    size_t slot = atomic_fetch_add(&pool->batch_count, 1) % MAX_BATCHES;
+    size_t slot = atomic_fetch_add(&pool->batch_count, 1);
 
     (void)compute_ns;
-    pool->batches[slot].model = model;
-    pool->batches[slot].rows = rows;
+    if (slot < MAX_BATCHES) {
+        pool->batches[slot].model = model;
+        pool->batches[slot].rows = rows;
+    }
     if (atomic_fetch_sub(&pool->holds, 1) > 0) {
         sem_post(&pool->held);
         sem_wait(&pool->release);

@@ -114,7 +114,7 @@ static void the_highest_version_serves_by_default(void **state)
     assert_string_equal("model: expected a model for posembed, got 'keys', which is for compress",
                         err.message);
     assert_null(find(registry, NSA_SELECT, "nobody", NULL, &err));
-    assert_string_equal("model: no model is called 'nobody'", err.message);
+    assert_string_equal("model: no model is called 'nobody'; for select: select", err.message);
     assert_int_equal(1, find(registry, NSA_SELECT, "select", "1", &err)->version);
     registry_close(registry);
 }

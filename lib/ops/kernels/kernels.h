@@ -30,8 +30,8 @@ typedef struct nsa_kernels {
 } nsa_kernels;
 
 extern const nsa_kernels nsa_kernels_portable;
-extern const nsa_kernels nsa_kernels_avx2;   /* AVX2, FMA, F16C */
-extern const nsa_kernels nsa_kernels_avx512; /* x86-64-v4: AVX-512 F, BW, CD, DQ, VL */
+extern const nsa_kernels nsa_kernels_avx2;   /* AVX2, FMA */
+extern const nsa_kernels nsa_kernels_avx512; /* AVX-512 F, BW, CD, DQ, VL, and FMA */
 
 /* The table in use: lib/cpu.c. */
 const nsa_kernels *nsa_kernels_active(void);
