@@ -100,7 +100,7 @@ void nsa_batch_form(struct batch *batch, struct worker *worker)
     uint64_t now = nsa_now_ns();
     size_t limit = batch_limit(lane);
 
-    *batch = (struct batch){.lane = lane};
+    *batch = (struct batch){.lane = lane, .model = lane->model};
     while (lane->first && batch->rows < limit) {
         nsa_job *job = lane->first;
 
@@ -226,7 +226,7 @@ static nsa_status grow_scratch(struct worker *worker, const nsa_model *model)
 void nsa_batch_compute(struct batch *batch, struct worker *worker)
 {
     nsa_batcher *batcher = worker->batcher;
-    const nsa_model *model = batch->lane->model;
+    const nsa_model *model = batch->model;
     nsa_status status = NSA_OK;
     nsa_job *done;
     uint64_t begin;

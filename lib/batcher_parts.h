@@ -55,8 +55,9 @@ struct nsa_batcher {
 
 /* What a worker takes of one lane at a time. */
 struct batch {
-    nsa_lane *lane;
-    size_t span_count; /* of the worker's spans and owners */
+    nsa_lane *lane;         /* gone once its last job is done */
+    const nsa_model *model; /* the lane's */
+    size_t span_count;      /* of the worker's spans and owners */
     size_t rows;
     nsa_job *dropped; /* jobs that lost their last rows to a deadline or a departure */
 };

@@ -151,11 +151,7 @@ const nsa_safetensors_entry *nsa_safetensors_at(const nsa_safetensors *file, siz
 
 size_t nsa_safetensors_find(const nsa_safetensors *file, const char *name)
 {
-    for (size_t i = 0; i < file->header.count; i++) {
-        if (strcmp(file->header.entries[i].name, name) == 0)
-            return i;
-    }
-    return SIZE_MAX;
+    return nsa_safetensors_header_find(&file->header, name);
 }
 
 uint64_t nsa_safetensors_bytes(const nsa_safetensors *file)

@@ -280,8 +280,29 @@ nsa_status nsa_safetensors_header_measure(struct safetensors_header *header,
     return NSA_OK;
 }
 
+static int compare_names(const void *a, const void *b, void *entries)
+{
+    const nsa_safetensors_entry *all = entries;
+
+    return strcmp(all[*(const size_t *)a].name, all[*(const size_t *)b].name);
+}
+
+/* A file may hold a great many tensors, and each model looks for several. */
+static nsa_status index_names(struct safetensors_header *header, nsa_error *err)
+{
+    header->by_name = calloc(header->count + 1, sizeof *header->by_name);
+    if (!header->by_name)
+        return out_of_memory(header, "its tensors", err);
+    for (size_t i = 0; i < header->count; i++)
+        header->by_name[i] = i;
+    qsort_r(header->by_name, header->count, sizeof *header->by_name, compare_names,
+            header->entries);
+    return NSA_OK;
+}
+
 static nsa_status parse_entries(struct safetensors_header *header, nsa_error *err)
 {
+    nsa_status status;
     const char *key;
     json_t *value;
 
@@ -290,8 +311,6 @@ static nsa_status parse_entries(struct safetensors_header *header, nsa_error *er
         return out_of_memory(header, "its tensors", err);
     json_object_foreach(header->root, key, value)
     {
-        nsa_status status;
-
         if (strcmp(key, METADATA_KEY) == 0)
             status = check_metadata(header, value, err);
         else
@@ -299,7 +318,27 @@ static nsa_status parse_entries(struct safetensors_header *header, nsa_error *er
         if (status != NSA_OK)
             return status;
     }
-    return place_entries(header, err);
+    status = place_entries(header, err);
+    return status == NSA_OK ? index_names(header, err) : status;
+}
+
+size_t nsa_safetensors_header_find(const struct safetensors_header *header, const char *name)
+{
+    size_t begin = 0;
+    size_t end = header->count;
+
+    while (begin < end) {
+        size_t middle = begin + (end - begin) / 2;
+        int order = strcmp(name, header->entries[header->by_name[middle]].name);
+
+        if (order == 0)
+            return header->by_name[middle];
+        if (order < 0)
+            end = middle;
+        else
+            begin = middle + 1;
+    }
+    return SIZE_MAX;
 }
 
 nsa_status nsa_safetensors_header_parse(struct safetensors_header *header, const char *text,
@@ -313,7 +352,9 @@ nsa_status nsa_safetensors_header_parse(struct safetensors_header *header, const
 void nsa_safetensors_header_free(struct safetensors_header *header)
 {
     json_decref(header->root);
+    free(header->by_name);
     free(header->entries);
+    header->by_name = NULL;
     header->root = NULL;
     header->entries = NULL;
     header->count = 0;

@@ -18,6 +18,7 @@ struct safetensors_header {
     size_t bytes;      /* of the length and the JSON: where the data begins */
     json_t *root;      /* owns the entries' names */
     nsa_safetensors_entry *entries;
+    size_t *by_name; /* indices of the entries, in the order of their names */
     size_t count;
 };
 
@@ -37,6 +38,9 @@ nsa_status nsa_safetensors_header_measure(struct safetensors_header *header,
  */
 nsa_status nsa_safetensors_header_parse(struct safetensors_header *header, const char *text,
                                         nsa_error *err);
+
+/* Index of the entry called `name`, or SIZE_MAX. */
+size_t nsa_safetensors_header_find(const struct safetensors_header *header, const char *name);
 
 void nsa_safetensors_header_free(struct safetensors_header *header);
 

@@ -11,7 +11,7 @@
 nsa_status nsa_shape_count(size_t *count, const nsa_shape *shape, nsa_error *err)
 {
     char text[NSA_SHAPE_TEXT_BYTES];
-    size_t rows = 1; /* product of the dims other than 0 */
+    size_t product = 1; /* of the dims other than 0: rows without elements are counted too */
     bool empty = false;
     bool fits = true;
 
@@ -19,17 +19,13 @@ nsa_status nsa_shape_count(size_t *count, const nsa_shape *shape, nsa_error *err
     for (size_t i = 0; i < shape->rank; i++) {
         if (shape->dims[i] == 0)
             empty = true;
-        else if (!nsa_size_mul(&rows, rows, shape->dims[i]))
+        else if (!nsa_size_mul(&product, product, shape->dims[i]))
             fits = false;
     }
-    if (empty && (!fits || rows > NSA_MAX_EMPTY_ROWS))
-        return nsa_error_set(err, NSA_ELIMIT,
-                             "shape %s has no elements: expected at most %zu empty rows, got more",
-                             nsa_shape_text(text, shape), NSA_MAX_EMPTY_ROWS);
     if (!fits)
         return nsa_error_set(err, NSA_ELIMIT, "shape %s: expected at most %zu elements, got more",
                              nsa_shape_text(text, shape), SIZE_MAX);
-    *count = empty ? 0 : rows;
+    *count = empty ? 0 : product;
     return NSA_OK;
 }
 

@@ -56,8 +56,15 @@ void answer_bytes(struct exchange *ex, unsigned status, const char *content_type
 void answer_buffer(struct exchange *ex, unsigned status, const char *content_type, buffer *body)
 {
     if (body->status != NSA_OK) {
+        nsa_error err;
+        nsa_status failure =
+            body->status == NSA_ELIMIT
+                ? nsa_error_set(&err, NSA_ELIMIT,
+                                "the answer: expected at most %zu bytes, got more", body->max_bytes)
+                : nsa_error_set(&err, NSA_ENOMEM, "out of memory for the answer");
+
         buffer_free(body);
-        answer_error(ex, 503, "out_of_memory", "out of memory for the answer");
+        answer_failure(ex, failure, &err);
         return;
     }
     answer_bytes(ex, status, content_type, body->data, body->size);

@@ -20,7 +20,11 @@ struct codec {
     /* Fill `fields` and `request.input` of the inference from the exchange's body. */
     nsa_status (*decode)(struct inference *inference, nsa_error *err);
 
-    /* A format whose answers are text: append the whole answer. */
+    /*
+     * A format whose answers are text: refuse one, planned but not computed, whose text would be
+     * out of all proportion to its numbers; and append the whole answer.
+     */
+    nsa_status (*admit)(const struct inference *inference, nsa_error *err);
     void (*encode)(const struct inference *inference, buffer *out);
 
     /*

@@ -9,6 +9,9 @@
 
 #define INPUT_KEY "input"
 
+/* Arrays that an answer may nest whatever it holds; beyond, two for each number. */
+#define FREE_ARRAYS ((size_t)1 << 16)
+
 static const json_place places[] = {{1, INPUT_KEY}, {0, NULL}};
 
 /* The array takes the shape that the request gives, if it gives one. */
@@ -99,6 +102,37 @@ static nsa_status json_decode(struct inference *inference, nsa_error *err)
     return status;
 }
 
+/* The arrays that `shape` nests, the outermost included; SIZE_MAX if they are too many to count. */
+static size_t count_arrays(const nsa_shape *shape)
+{
+    size_t total = 1;
+    size_t level = 1;
+
+    for (size_t i = 0; i + 1 < shape->rank; i++) {
+        if (!nsa_size_mul(&level, level, shape->dims[i]) || !nsa_size_add(&total, total, level))
+            return SIZE_MAX;
+    }
+    return total;
+}
+
+/* A shape such as [1000000, 1, 1, 1, 1, 0] is short to say, and long to write in brackets. */
+static nsa_status json_admit(const struct inference *inference, nsa_error *err)
+{
+    const nsa_shape *shape = &inference->request.outputs[0].shape;
+    size_t arrays = count_arrays(shape);
+    size_t numbers = 0;
+    nsa_status status = nsa_shape_count(&numbers, shape, err);
+
+    if (status != NSA_OK || inference->fields.flat || arrays <= FREE_ARRAYS ||
+        (arrays - FREE_ARRAYS) / 2 <= numbers)
+        return status;
+    return nsa_error_set(
+        err, NSA_ELIMIT,
+        "the answer: expected at most %zu arrays for %zu numbers, got %zu; ask for "
+        "\"flat\": true or another format",
+        FREE_ARRAYS + 2 * numbers, numbers, arrays);
+}
+
 static void write_shape(buffer *out, const nsa_shape *shape)
 {
     buffer_append_text(out, "[");
@@ -132,5 +166,6 @@ static void json_encode(const struct inference *inference, buffer *out)
 const struct codec codec_json = {
     .media_type = "application/json",
     .decode = json_decode,
+    .admit = json_admit,
     .encode = json_encode,
 };

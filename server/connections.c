@@ -49,10 +49,16 @@ void connections_remove(struct connections *list, struct connection *connection)
     free(connection);
 }
 
-void connection_enter(struct connection *connection, enum connection_phase phase)
+bool connection_enter(struct connection *connection, enum connection_phase phase)
 {
+    enum connection_phase now = atomic_load(&connection->phase);
+
+    do {
+        if (now == CONNECTION_CUT)
+            return false;
+    } while (!atomic_compare_exchange_weak(&connection->phase, &now, phase));
     atomic_store(&connection->since_ns, nsa_now_ns());
-    atomic_store(&connection->phase, phase);
+    return true;
 }
 
 /*
@@ -86,10 +92,11 @@ size_t connections_sweep(struct connections *list, uint64_t idle_ns, uint64_t re
 
         if (phase == CONNECTION_IDLE && age > idle_ns) {
             shutdown(c->fd, SHUT_RDWR);
-        } else if (phase == CONNECTION_READING && age > request_ns && !atomic_load(&c->cut)) {
-            /* Nothing else is being sent while a request arrives. */
+        } else if (phase == CONNECTION_READING && age > request_ns &&
+                   atomic_compare_exchange_strong(&c->phase, &phase, CONNECTION_CUT)) {
+            /* Nothing was being sent while the request arrived, and from here on nothing will be.
+             */
             send(c->fd, slow_answer, strlen(slow_answer), MSG_DONTWAIT | MSG_NOSIGNAL);
-            atomic_store(&c->cut, true); /* before the HTTP thread hears of the end */
             shutdown(c->fd, SHUT_RDWR);
             cut++;
         } else if (phase != CONNECTION_ANSWERING && client_left(c, since)) {

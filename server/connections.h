@@ -12,16 +12,17 @@
 #include <stdint.h>
 
 enum connection_phase {
-    CONNECTION_IDLE,     /* nothing of a request has come */
-    CONNECTION_READING,  /* a request is arriving */
-    CONNECTION_ANSWERING /* a handler has it, or its answer is being sent */
+    CONNECTION_IDLE,      /* nothing of a request has come */
+    CONNECTION_READING,   /* a request is arriving */
+    CONNECTION_ANSWERING, /* a handler has it, or its answer is being sent */
+    CONNECTION_CUT        /* the request took too long to arrive; nothing follows this phase */
 };
 
 struct connection {
     int fd;
     _Atomic(enum connection_phase) phase;
     atomic_uint_fast64_t since_ns; /* when the connection, or its current request, began */
-    atomic_bool cut;               /* its request took too long to arrive */
+    bool nul_in_uri;               /* of the current request; the HTTP thread's own */
 
     /* Guarded by the list's lock. */
     uint64_t ended_since_ns; /* of the phase in which its client was seen to have left, or 0 */
@@ -42,8 +43,8 @@ struct connection *connections_add(struct connections *list, int fd);
 /* Take it off the list and free it, before its descriptor is closed. NULL is allowed. */
 void connections_remove(struct connections *list, struct connection *connection);
 
-/* Begin `phase` now. */
-void connection_enter(struct connection *connection, enum connection_phase phase);
+/* Begin `phase` now; false, with nothing done, for a connection that was cut. */
+bool connection_enter(struct connection *connection, enum connection_phase phase);
 
 /*
  * Shut down connections that have been idle for `idle_ns`, those whose request takes more than

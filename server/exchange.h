@@ -49,7 +49,10 @@ struct exchange {
     uint64_t begin_ns;    /* of the request's first line */
     uint64_t deadline_ns; /* past which nobody waits for the answer */
 
-    /* (body_bytes), aligned to EXCHANGE_BODY_ALIGN, with a NUL after it; content-decoded. */
+    /*
+     * (body_bytes), content-decoded, with a NUL after it; aligned to EXCHANGE_BODY_ALIGN unless it
+     * was decompressed.
+     */
     char *body;
     size_t body_bytes;
 
@@ -65,6 +68,7 @@ struct exchange {
     size_t body_capacity;
     size_t discarded_bytes;
     size_t received_bytes; /* of the body, as it came */
+    bool suspended;        /* now or before */
     enum exchange_phase {
         EXCHANGE_BEGUN,
         EXCHANGE_READING,
@@ -86,8 +90,11 @@ nsa_status exchange_each_query(const struct exchange *ex,
  */
 bool exchange_abandoned(const struct exchange *ex);
 
-/* Suspend before handing the exchange to another thread; that thread resumes it, once. */
-void exchange_suspend(struct exchange *ex);
+/*
+ * Suspend before handing the exchange to another thread; that thread resumes it, once. False, with
+ * nothing suspended, when the server is about to end.
+ */
+bool exchange_suspend(struct exchange *ex);
 void exchange_resume(struct exchange *ex);
 
 /* Replace the body by `bytes`, which the exchange takes over; NULL and 0 free it. */

@@ -81,10 +81,19 @@ bool exchange_abandoned(const struct exchange *ex)
     return recv(ex->client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
-void exchange_suspend(struct exchange *ex)
+bool exchange_suspend(struct exchange *ex)
 {
+    struct server *server = ex->server;
+
+    atomic_fetch_add(&server->suspended, 1);
+    if (atomic_load(&server->closed)) {
+        atomic_fetch_sub(&server->suspended, 1);
+        return false;
+    }
+    ex->suspended = true;
     ex->phase = EXCHANGE_SUSPENDED;
     MHD_suspend_connection(ex->connection);
+    return true;
 }
 
 void exchange_resume(struct exchange *ex)
@@ -107,6 +116,8 @@ static enum MHD_Result send_answer(struct exchange *ex)
     struct MHD_Response *response;
     enum MHD_Result result;
 
+    if (!connection_enter(ex->client, CONNECTION_ANSWERING))
+        return MHD_NO;
     response = MHD_create_response_from_buffer_with_free_callback(
         answer->size, answer->bytes ? answer->bytes : (void *)"", answer->bytes ? free : NULL);
     if (!response)
@@ -120,7 +131,6 @@ static enum MHD_Result send_answer(struct exchange *ex)
     if (atomic_load(&ex->server->draining))
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     ex->phase = EXCHANGE_ANSWERED;
-    connection_enter(ex->client, CONNECTION_ANSWERING);
     result = MHD_queue_response(ex->connection, answer->status, response);
     MHD_destroy_response(response);
     return result;
@@ -176,7 +186,7 @@ static struct exchange *begin_exchange(struct http *http, struct MHD_Connection 
     ex->connection = connection;
     ex->client = client;
     ex->method = method;
-    ex->route = router_find(path);
+    ex->route = router_find(client->nul_in_uri ? NULL : path);
     ex->begin_ns = atomic_load(&client->since_ns);
     ex->deadline_ns = ex->begin_ns + http->server->config.request_timeout_ms * NS_PER_MS;
     set_request_id(ex, http);
@@ -188,7 +198,8 @@ static struct exchange *begin_exchange(struct http *http, struct MHD_Connection 
 static enum MHD_Result answer_request(struct exchange *ex)
 {
     if (ex->phase == EXCHANGE_READING) {
-        connection_enter(ex->client, CONNECTION_ANSWERING);
+        if (!connection_enter(ex->client, CONNECTION_ANSWERING))
+            return MHD_NO;
         ex->received_bytes = ex->body_bytes + ex->discarded_bytes;
         metrics_add_bytes(ex->metrics, ex->received_bytes, 0);
         if (ex->answer.status == 0)
@@ -232,9 +243,10 @@ static void *request_line_arrived(void *context, const char *uri, struct MHD_Con
     struct connection *client = client_of(connection);
 
     (void)context;
-    (void)uri;
-    if (client)
-        connection_enter(client, CONNECTION_READING);
+    if (!client)
+        return NULL;
+    client->nul_in_uri = strstr(uri, "%00") != NULL;
+    connection_enter(client, CONNECTION_READING);
     return NULL;
 }
 
@@ -252,13 +264,16 @@ static void request_completed(void *context, struct MHD_Connection *connection, 
         return;
     *state = NULL;
     if (ex->answer.status == 0)
-        ex->answer.status =
-            client && atomic_load(&client->cut) ? MHD_HTTP_REQUEST_TIMEOUT : CLIENT_GONE_STATUS;
+        ex->answer.status = client && atomic_load(&client->phase) == CONNECTION_CUT
+                                ? MHD_HTTP_REQUEST_TIMEOUT
+                                : CLIENT_GONE_STATUS;
     metrics_count_request(ex->metrics, router_index(ex->route), ex->method, ex->answer.status);
     if (strcmp(ex->method, MHD_HTTP_METHOD_HEAD) != 0)
         metrics_add_bytes(ex->metrics, 0, ex->answer.size);
     exchange_log(ex);
     metrics_end_request(ex->metrics);
+    if (ex->suspended)
+        atomic_fetch_sub(&ex->server->suspended, 1);
     if (ex->free_state)
         ex->free_state(ex->state);
     free(ex->answer.bytes);
@@ -384,12 +399,13 @@ void http_quiesce(struct http *http)
         return;
     MHD_quiesce_daemon(http->daemon);
     /* Closing the socket would reset the connections that wait in its queue. */
-    while ((fd = accept4(http->listen_fd, (struct sockaddr *)&address, &size,
-                         SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
-        if (MHD_add_connection(http->daemon, fd, (struct sockaddr *)&address, size) != MHD_YES)
-            break;
+    do {
+        fd = accept4(http->listen_fd, (struct sockaddr *)&address, &size,
+                     SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0)
+            MHD_add_connection(http->daemon, fd, (struct sockaddr *)&address, size);
         size = sizeof address;
-    }
+    } while (fd >= 0 || errno == EINTR || errno == ECONNABORTED);
     listener_unlink(http->address);
     close(http->listen_fd);
     http->listen_fd = -1;
@@ -406,6 +422,9 @@ void http_stop(struct http *http)
         return;
     if (http->daemon) {
         http_quiesce(http);
+        atomic_store(&http->server->closed, true);
+        while (atomic_load(&http->server->suspended) > 0)
+            usleep(1000); /* the pool finishes what it has */
         MHD_stop_daemon(http->daemon);
     }
     if (http->listen_fd >= 0) {

@@ -13,8 +13,8 @@
 #define NS_PER_MS 1000000u
 #define NS_PER_S 1000000000u
 
-/* Text of an answer: some 15 bytes a number, and the body's limit bounds the numbers. */
-#define MAX_ANSWER_BYTES ((size_t)1 << 34)
+/* The longest text of an answer: a number is up to 16 bytes, and brackets around each some more. */
+#define MAX_ANSWER_BYTES ((size_t)1 << 30)
 
 /* Bytes between the tensor and the end of its allocation: aligned_alloc() wants a multiple. */
 #define OUTPUT_ALIGN 64
@@ -49,7 +49,8 @@ static bool decode_content(struct exchange *ex)
 {
     enum content_encoding encoding =
         content_encoding_parse(exchange_header(ex, "Content-Encoding"));
-    buffer plain = {.max_bytes = ex->server->config.max_body_bytes};
+    size_t limit = ex->server->config.max_body_bytes;
+    buffer plain = {.max_bytes = limit};
     nsa_status status;
     nsa_error err;
 
@@ -64,6 +65,7 @@ static bool decode_content(struct exchange *ex)
     if (status == NSA_OK) {
         size_t size = plain.size;
 
+        plain.max_bytes = limit + 1;
         buffer_append(&plain, "", 1); /* parsers may look at the byte after the body */
         if (plain.status == NSA_OK) {
             exchange_set_body(ex, plain.data, size);
@@ -74,7 +76,7 @@ static bool decode_content(struct exchange *ex)
     buffer_free(&plain);
     if (status == NSA_ELIMIT) {
         nsa_error_set(&err, status, "body: expected at most %zu bytes when decompressed, got more",
-                      ex->server->config.max_body_bytes);
+                      limit);
         answer_error(ex, 413, "body_too_large", err.message);
         metrics_reject(ex->metrics, METRICS_BODY_TOO_LARGE);
     } else {
@@ -168,6 +170,11 @@ static nsa_status make_outputs(struct inference *inference, nsa_error *err)
                              "return_values: expected false, or Accept: application/json, as %s "
                              "carries one tensor",
                              codec->media_type);
+    if (codec->admit) {
+        status = codec->admit(inference, err);
+        if (status != NSA_OK)
+            return status;
+    }
     if (codec->head) {
         status =
             codec->head(inference->ex, head, &inference->head_bytes, &request->outputs[0], err);
@@ -226,12 +233,14 @@ static void count_answer(struct inference *inference)
 {
     struct exchange *ex = inference->ex;
     const uint64_t *stage_ns = inference->stage_ns;
+    /* Not those that the exchange began with: they may be from before the models were loaded. */
+    struct metrics *metrics = atomic_load(&ex->server->metrics);
     size_t slot = inference->served->slot;
 
     for (size_t i = 0; i < METRICS_STAGE_COUNT; i++)
-        metrics_observe_stage(ex->metrics, (enum metrics_stage)i, stage_ns[i]);
-    metrics_add_rows(ex->metrics, slot, inference->request.rows);
-    metrics_observe_request(ex->metrics, slot, nsa_now_ns() - ex->begin_ns);
+        metrics_observe_stage(metrics, (enum metrics_stage)i, stage_ns[i]);
+    metrics_add_rows(metrics, slot, inference->request.rows);
+    metrics_observe_request(metrics, slot, nsa_now_ns() - ex->begin_ns);
 }
 
 static void refuse(struct inference *inference, nsa_status status, const char *stage)
@@ -262,6 +271,8 @@ static void finish(struct inference *inference)
     answer_header(ex, "Vary", "Accept, Accept-Encoding");
     answer_compress(ex);
     end_stage(inference, METRICS_ENCODE);
+    if (ex->answer.status != 200)
+        return;
     if (nsa_now_ns() > ex->deadline_ns) {
         refuse(inference, NSA_ETIMEDOUT, "encode");
         return;
@@ -334,8 +345,12 @@ static void compute_in_pool(struct inference *inference)
         .done = job_done,
         .context = inference,
     };
+    if (!exchange_suspend(ex)) {
+        answer_error(ex, 503, "not_ready", "the server is stopping");
+        metrics_reject(ex->metrics, METRICS_NOT_READY);
+        return;
+    }
     ex->resumed = job_resumed;
-    exchange_suspend(ex);
     status = nsa_lane_submit(inference->served->lane, job, &retry_after_ns, &err);
     if (status == NSA_OK)
         return;
@@ -374,7 +389,9 @@ void infer_submit(struct exchange *ex)
     if (status == NSA_OK)
         status = make_outputs(inference, &err);
     end_stage(inference, METRICS_PARSE);
-    if (status != NSA_OK)
+    if (status == NSA_EUNSUPPORTED && inference->request.output_count > 0)
+        answer_error(ex, 406, "not_acceptable", err.message); /* planned: it is the answer's */
+    else if (status != NSA_OK)
         answer_failure(ex, status, &err);
     else if (inference->mark_ns > ex->deadline_ns)
         refuse(inference, NSA_ETIMEDOUT, "parse");

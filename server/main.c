@@ -4,22 +4,22 @@
 #include "server/log.h"
 #include "server/pages.h"
 #include "server/processors.h"
+#include "server/router.h"
 #include "server/server.h"
+#include "server/signals.h"
 #include "server/version.h"
 
-#include "server/router.h"
-
+#include <errno.h>
 #include <nsa/cpu.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define EXIT_BAD_USAGE 2
 #define SWEEP_MS 100
-#define NS_PER_MS 1000000u
+#define NS_PER_MS UINT64_C(1000000)
 
 extern char **environ;
 
@@ -31,22 +31,10 @@ static int fail(const nsa_error *err)
 
 /* --- signals ------------------------------------------------------------------------------- */
 
-/* Block what main() waits for, before any thread exists that would inherit less. */
-static void block_signals(sigset_t *signals)
+/* Wait for a signal for SWEEP_MS, then sweep. True for a signal to stop. */
+static bool wait_to_stop(struct http *http)
 {
-    sigemptyset(signals);
-    sigaddset(signals, SIGTERM);
-    sigaddset(signals, SIGINT);
-    sigaddset(signals, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, signals, NULL);
-    signal(SIGPIPE, SIG_IGN);
-}
-
-/* Wait for one of `signals` for SWEEP_MS, then sweep. True for a signal to stop. */
-static bool wait_to_stop(const sigset_t *signals, struct http *http)
-{
-    const struct timespec period = {.tv_nsec = (long)SWEEP_MS * NS_PER_MS};
-    int number = sigtimedwait(signals, NULL, &period);
+    int number = signals_wait(SWEEP_MS);
 
     if (number == SIGHUP)
         log_event(LOG_WARN, "models are loaded at start only: SIGHUP ignored", LOG_END);
@@ -60,7 +48,7 @@ static bool wait_to_stop(const sigset_t *signals, struct http *http)
  * Not ready at once; serve on for the delay, then finish what has begun. Returns the exit status: 1
  * when a second signal or the timeout ends it early.
  */
-static int drain(struct server *server, struct http *http, const sigset_t *signals)
+static int drain(struct server *server, struct http *http)
 {
     uint64_t begin = nsa_now_ns();
     uint64_t delay_end = begin + server->config.drain_delay_ms * NS_PER_MS;
@@ -70,12 +58,13 @@ static int drain(struct server *server, struct http *http, const sigset_t *signa
     atomic_store(&server->ready, false);
     log_event(LOG_INFO, "draining", LOG_INT("delay_ms", server->config.drain_delay_ms), LOG_END);
     while (nsa_now_ns() < delay_end) {
-        if (wait_to_stop(signals, http))
+        if (wait_to_stop(http))
             return EXIT_FAILURE;
     }
     http_quiesce(http);
-    while (!http_idle(http)) {
-        if (wait_to_stop(signals, http) || nsa_now_ns() > end)
+    /* Twice, a sweep apart: a request may be between the socket and its connection's phase. */
+    for (int quiet = 0; quiet < 2; quiet = http_idle(http) ? quiet + 1 : 0) {
+        if (wait_to_stop(http) || nsa_now_ns() > end)
             return EXIT_FAILURE;
     }
     return EXIT_SUCCESS;
@@ -94,9 +83,8 @@ static void batch_done(void *context, const nsa_model *model, size_t rows, uint6
 
 static nsa_status make_metrics(struct metrics **out, struct registry *registry, nsa_error *err)
 {
-    struct metrics_route routes[64];
+    struct metrics_route *routes;
     struct metrics_setup setup = {
-        .routes = routes,
         .version = nsad_version,
         .revision = nsad_revision,
         .kernel = nsa_cpu_kernel(),
@@ -105,11 +93,16 @@ static nsa_status make_metrics(struct metrics **out, struct registry *registry, 
     struct metrics_model *models;
     nsa_status status;
 
-    for (size_t i = 0; i < setup.route_count && i < sizeof routes / sizeof *routes; i++)
-        routes[i] = (struct metrics_route){table[i].path, table[i].methods};
+    routes = calloc(setup.route_count, sizeof *routes);
     models = calloc(registry ? registry->count : 1, sizeof *models);
-    if (!models)
+    if (!routes || !models) {
+        free(models);
+        free(routes);
         return nsa_error_set(err, NSA_ENOMEM, "out of memory for the metrics");
+    }
+    for (size_t i = 0; i < setup.route_count; i++)
+        routes[i] = (struct metrics_route){table[i].path, table[i].methods};
+    setup.routes = routes;
     setup.models = models;
     setup.model_count = registry ? registry->count : 0;
     for (size_t i = 0; i < setup.model_count; i++) {
@@ -121,6 +114,7 @@ static nsa_status make_metrics(struct metrics **out, struct registry *registry, 
     }
     status = metrics_create(out, &setup, err);
     free(models);
+    free(routes);
     return status;
 }
 
@@ -128,7 +122,7 @@ static nsa_status make_metrics(struct metrics **out, struct registry *registry, 
 static nsa_status load_models(struct server *server, nsa_error *err)
 {
     struct registry *registry;
-    struct metrics *metrics;
+    struct metrics *metrics = NULL;
     nsa_status status = registry_load(&registry, &server->config, err);
 
     if (status != NSA_OK)
@@ -137,6 +131,7 @@ static nsa_status load_models(struct server *server, nsa_error *err)
     if (status == NSA_OK)
         status = registry_open_lanes(registry, server->batcher, err);
     if (status != NSA_OK) {
+        metrics_free(metrics);
         registry_close(registry);
         return status;
     }
@@ -169,7 +164,7 @@ static nsa_status open_batcher(struct server *server, nsa_error *err)
     return nsa_batcher_open(&server->batcher, &options, err);
 }
 
-static int serve(struct server *server, const sigset_t *signals)
+static int serve(struct server *server)
 {
     struct metrics *loading_metrics = NULL;
     struct http *http = NULL;
@@ -189,12 +184,12 @@ static int serve(struct server *server, const sigset_t *signals)
     if (status == NSA_OK) {
         log_event(LOG_INFO, "ready", LOG_STR("address", http_address(http)),
                   LOG_STR("kernel", nsa_cpu_kernel()), LOG_STR("version", nsad_version), LOG_END);
-        while (!wait_to_stop(signals, http)) {
+        while (!wait_to_stop(http)) {
         }
-        exit_status = drain(server, http, signals);
+        exit_status = drain(server, http);
         log_event(LOG_INFO, "stopped", LOG_INT("exit_status", exit_status), LOG_END);
         if (exit_status != EXIT_SUCCESS)
-            _exit(exit_status); /* requests are still in flight */
+            _exit(exit_status); /* what is in flight ends here */
     } else {
         log_event(LOG_ERROR, "cannot start", LOG_STR("reason", err.message), LOG_END);
     }
@@ -236,7 +231,6 @@ static int run(struct server *server)
     const struct config *config = &server->config;
     enum log_format format = LOG_LOGFMT;
     enum log_level level = LOG_INFO;
-    sigset_t signals;
     nsa_error err;
 
     log_format_from_name(&format, config->log_format);
@@ -246,8 +240,11 @@ static int run(struct server *server)
         return fail(&err);
     if (config->check)
         return check(config);
-    block_signals(&signals);
-    return serve(server, &signals);
+    if (!signals_install()) {
+        nsa_error_set(&err, NSA_EIO, "cannot take over signals: %s", strerror(errno));
+        return fail(&err);
+    }
+    return serve(server);
 }
 
 int main(int argc, char *argv[])

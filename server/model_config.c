@@ -7,14 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Setters of one key each: false for a value that doesn't fit; NSA_ENOMEM shows as NULL text. */
+/* Setters of one key each: false for a value that doesn't fit. */
 
 static bool set_text(char **out, const json_t *value)
 {
     if (!json_is_string(value))
         return false;
     *out = strdup(json_string_value(value));
-    return true;
+    return *out != NULL;
 }
 
 static bool set_op(struct model_config *config, const json_t *value)

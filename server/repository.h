@@ -11,7 +11,7 @@
 
 /* A model's config.json; texts are owned, NULL where a key is missing. */
 struct model_config {
-    nsa_model_options options; /* op and key_prefix are owned too */
+    nsa_model_options options; /* key_prefix is owned, op static */
     uint64_t max_batch_rows;   /* 0: the server's */
     uint64_t max_queue_delay_us;
     bool has_queue_delay;

@@ -39,7 +39,13 @@ static void answer_unknown(struct exchange *ex)
     answer_error(ex, 404, "unknown_route", message);
 }
 
+static void answer_unreadable(struct exchange *ex)
+{
+    answer_error(ex, 400, "invalid_argument", "the address: expected no %00, got one");
+}
+
 static const struct route unknown = {"other", ~0u, answer_unknown, NSA_OP_COUNT};
+static const struct route unreadable = {"other", ~0u, answer_unreadable, NSA_OP_COUNT};
 
 const struct route *router_routes(size_t *count)
 {
@@ -49,11 +55,15 @@ const struct route *router_routes(size_t *count)
 
 size_t router_index(const struct route *route)
 {
-    return route == &unknown ? ROUTE_COUNT : (size_t)(route - routes);
+    return route->handle == answer_unknown || route->handle == answer_unreadable
+               ? ROUTE_COUNT
+               : (size_t)(route - routes);
 }
 
 const struct route *router_find(const char *path)
 {
+    if (!path)
+        return &unreadable;
     for (size_t i = 0; i < ROUTE_COUNT; i++) {
         if (strcmp(path, routes[i].path) == 0)
             return &routes[i];
@@ -86,7 +96,7 @@ void router_dispatch(struct exchange *ex)
         if (strcmp(ex->method, methods[i].name) == 0)
             bit = methods[i].bit;
     }
-    if ((ex->route->methods & bit) || ex->route == &unknown)
+    if ((ex->route->methods & bit) || ex->route->methods == ~0u)
         ex->route->handle(ex);
     else
         answer_wrong_method(ex);

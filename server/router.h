@@ -20,7 +20,10 @@ const struct route *router_routes(size_t *count);
 /* The index of `route` in the table; the table's size for one that isn't in it. */
 size_t router_index(const struct route *route);
 
-/* The route of `path`; for an unknown path, one whose handler answers 404. Never NULL. */
+/*
+ * The route of `path`; for an unknown path one whose handler answers 404, and for NULL, an address
+ * that cannot be read, one that answers 400. Never NULL.
+ */
 const struct route *router_find(const char *path);
 
 /* Run the handler of ex->route, or answer 405. */

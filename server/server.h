@@ -24,6 +24,10 @@ struct server {
 
     atomic_bool ready;    /* models are loaded and no drain has begun */
     atomic_bool draining; /* answers carry Connection: close */
+
+    /* An exchange counts itself as suspended before it looks whether the server is closed. */
+    atomic_bool closed;
+    atomic_size_t suspended; /* exchanges that were, until their answer is sent */
 };
 
 #endif

@@ -29,7 +29,7 @@ static nsa_status select_plan(nsa_request *request, const nsa_model *model, nsa_
                              "num_selected_blocks: expected 0 to %zu (the blocks of a row), got "
                              "%" PRId64,
                              n, k);
-    request->rows = 1;
+    request->rows = k > 0; /* without a result there is nothing to compute */
     for (size_t i = 0; i + 1 < shape->rank; i++)
         request->rows *= shape->dims[i];
     request->outputs[0].dtype = NSA_I64;
@@ -59,8 +59,6 @@ static void select_run(const nsa_model *model, const nsa_span *spans, size_t cou
             const char *scores = (const char *)request->input.data + row * n * size; /* (n) */
             int64_t *indices = (int64_t *)request->outputs[0].data + row * k;        /* (k) */
 
-            if (k == 0)
-                continue;
             nsa_select_row(indices, scores, request->input.dtype, n, k);
             for (size_t i = 0; request->output_count > 1 && i < k; i++)
                 memcpy((char *)request->outputs[1].data + (row * k + i) * size,

@@ -353,7 +353,8 @@ static void test_refusals(void **state)
         {{2, {4, 0}}, NSA_F32, NSA_EINVAL, "got [4, 0]"},
         {{1, {51}}, NSA_I64, NSA_EUNSUPPORTED, "x: expected float32, float16, bfloat16 or "},
         {{2, {SIZE_MAX / 2, 51}}, NSA_F32, NSA_ELIMIT, "[9223372036854775807, 51]"},
-        {{2, {1048577, 0}}, NSA_F32, NSA_ELIMIT, "empty rows"},
+        {{2, {1048577, 0}}, NSA_F32, NSA_EINVAL, "got [1048577, 0]"},
+        {{3, {SIZE_MAX, 0, 51}}, NSA_F32, NSA_ELIMIT, "elements, got more"},
     };
     uint64_t random = 6;
     nsa_mlp mlp = {.in = 51, .out = 17, .hidden = 2};

@@ -72,7 +72,8 @@ static void the_sweep_cuts_what_is_over_its_time(void **state)
     atomic_store(&answering.connection->since_ns, nsa_now_ns() - 2 * MINUTE_NS);
     assert_int_equal(1, connections_sweep(&list, MINUTE_NS, MINUTE_NS, "slow"));
     assert_true(is_cut(&reading, "slow"));
-    assert_true(atomic_load(&reading.connection->cut));
+    assert_int_equal(CONNECTION_CUT, atomic_load(&reading.connection->phase));
+    assert_false(connection_enter(reading.connection, CONNECTION_ANSWERING));
     assert_int_equal(0, connections_sweep(&list, MINUTE_NS, MINUTE_NS, "slow"));
 
     atomic_store(&idle.connection->since_ns, nsa_now_ns() - 2 * MINUTE_NS);

@@ -80,7 +80,7 @@ uint64_t nsa_now_ns(void);
  */
 nsa_status nsa_batcher_open(nsa_batcher **out, const nsa_batcher_options *options, nsa_error *err);
 
-/* Finish every queued job, stop the workers and free all; no lane may be open. NULL is allowed. */
+/* Stop the workers and free all; no lane may be open. NULL is allowed. */
 void nsa_batcher_close(nsa_batcher *batcher);
 
 /**

@@ -59,7 +59,7 @@ typedef struct nsa_request {
     nsa_tensor input;
     nsa_tensor outputs[NSA_MAX_OUTPUTS]; /* (…) as planned, aligned to their element size */
     size_t output_count;                 /* outputs asked for; the first ones of the op's list */
-    size_t rows;                         /* independent rows of the input */
+    size_t rows; /* independent rows to compute; 0 when no output has elements */
 } nsa_request;
 
 /**
@@ -90,8 +90,8 @@ size_t nsa_run_row_unit(const nsa_model *model);
  * Compute the rows of `count` spans, in any mix of requests planned for `model`, into the requests'
  * outputs. The bits of a row's result depend on the row, the weights, the precision and the CPU's
  * kernel alone: not on the spans it comes with.
- * @param scratch  nsa_run_scratch_bytes() bytes aligned to NSA_SCRATCH_ALIGN, used by this call
- * only Thread-safe for spans that don't overlap. Cannot fail.
+ * @param scratch  nsa_run_scratch_bytes() bytes aligned to NSA_SCRATCH_ALIGN, this call's alone
+ * Thread-safe for spans that don't overlap. Cannot fail.
  */
 void nsa_run(const nsa_model *model, const nsa_span *spans, size_t count, void *scratch);
 

@@ -9,9 +9,6 @@
 
 #define NSA_MAX_RANK 32
 
-/* Rows that a tensor without elements may claim: they cost nothing to send but each is answered. */
-#define NSA_MAX_EMPTY_ROWS ((size_t)1 << 20)
-
 /* A dense, row-major shape. Rank 0 is a scalar: one element. */
 typedef struct nsa_shape {
     size_t rank;
@@ -27,8 +24,8 @@ typedef struct nsa_tensor {
 /**
  * The number of elements of `shape`.
  * @param[out] count  product of all dims; untouched on error
- * @return NSA_OK, or NSA_ELIMIT when the product does not fit a size_t or a shape without elements
- *         claims more than NSA_MAX_EMPTY_ROWS rows (the product of its dims other than 0)
+ * @return NSA_OK, or NSA_ELIMIT when the product of all dims, those of 0 left out, does not fit a
+ *         size_t
  */
 nsa_status nsa_shape_count(size_t *count, const nsa_shape *shape, nsa_error *err);
 
