@@ -10,6 +10,10 @@
 /* Different rows that a trial computes in every place of a tile. */
 #define TRIAL_ROWS 3
 
+/* A layer narrower than a panel is filled up to one: up to these, by several times. */
+#define MAX_INFLATION ((size_t)4)
+#define LITTLE_FLOATS ((size_t)1 << 20)
+
 /* Sums of magnitudes from here on may overflow float32 on the way. */
 #define OVERFLOW_SCALE 0x1p120
 
@@ -255,6 +259,16 @@ out:
     return status;
 }
 
+/* Whether `engine` packs the weights into no more than a few times their size, or into little. */
+static bool packs_well(const nsa_mlp *mlp, const nsa_linear_engine *engine)
+{
+    size_t plain = mlp->hidden * mlp->in + mlp->out * mlp->hidden;
+    size_t packed = nsa_linear_width(engine, mlp->hidden) * mlp->in +
+                    nsa_linear_width(engine, mlp->out) * mlp->hidden;
+
+    return packed / MAX_INFLATION <= plain || packed <= LITTLE_FLOATS;
+}
+
 /* Take the first engine that holds; then the weights are kept only as it wants them. */
 nsa_status nsa_compress_self_check(nsa_model *model, nsa_error *err)
 {
@@ -262,8 +276,12 @@ nsa_status nsa_compress_self_check(nsa_model *model, nsa_error *err)
     bool holds = false;
 
     for (size_t i = 0; !holds && nsa_linear_engine_at(i); i++) {
-        nsa_status status = nsa_compress_use(compress, nsa_linear_engine_at(i), err);
+        const nsa_linear_engine *engine = nsa_linear_engine_at(i);
+        nsa_status status;
 
+        if (!packs_well(&compress->mlp, engine))
+            continue;
+        status = nsa_compress_use(compress, engine, err);
         if (status == NSA_OK)
             status = nsa_compress_try(&holds, compress, err);
         if (status != NSA_OK)
