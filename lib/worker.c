@@ -8,9 +8,9 @@ static uint64_t fill_time_left(const nsa_lane *lane, uint64_t now)
 {
     uint64_t due_ns = lane->first->submitted_ns + lane->max_queue_delay_ns;
 
-    /* Nor past a deadline, which waiting would only waste. */
-    if (lane->first->deadline_ns != 0 && due_ns >= lane->first->deadline_ns)
-        return 0;
+    /* Not past the deadline, when it is time to say so. */
+    if (lane->first->deadline_ns != 0 && due_ns > lane->first->deadline_ns)
+        due_ns = lane->first->deadline_ns;
     if (lane->queued_rows >= lane->max_batch_rows || lane->first->rows_taken > 0 ||
         lane->batcher->closing || now >= due_ns)
         return 0;
