@@ -170,7 +170,7 @@ const nsa_op_row nsa_posembed_op = {
            .output_count = 1,
            .outputs = {"y"},
            .param_count = 1,
-           .params = {[PARAM_OFFSET] = {"offset", NSA_PARAM_INT}}},
+           .params = {[PARAM_OFFSET] = {"offset", NSA_PARAM_INT, .required = false}}},
     .tensor_count = 1,
     .tensors = {"embedding.weight"},
     .load = posembed_load,

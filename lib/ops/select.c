@@ -103,7 +103,7 @@ const nsa_op_row nsa_select_op = {
            .outputs = {"indices", "values"},
            .param_count = 2,
            .params = {[PARAM_K] = {"num_selected_blocks", NSA_PARAM_INT, .required = true},
-                      [PARAM_VALUES] = {"return_values", NSA_PARAM_BOOL}}},
+                      [PARAM_VALUES] = {"return_values", NSA_PARAM_BOOL, .required = false}}},
     .plan = select_plan,
     .run = select_run,
     .self_check = select_self_check,

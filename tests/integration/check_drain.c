@@ -138,7 +138,7 @@ static void test_in_flight(void **state)
     daemon_wait_log(daemon, "msg=draining", 1);
     assert_true(wait_until(connection_refused, daemon));
     assert_true(daemon_alive(daemon));
-    assert_true(raw_text(fds[5], ROWS1 + 10));
+    assert_true(raw_text(fds[5], &ROWS1[10]));
     for (size_t i = 0; i < 6; i++) {
         struct raw_reply reply = raw_read(fds[i]);
 
