@@ -32,6 +32,7 @@ struct http {
     struct server *server;
     struct MHD_Daemon *daemon;
     int listen_fd;
+    bool quiesced;
     char address[LISTENER_ADDRESS_BYTES];
     struct connections connections;
     char slow_answer[256]; /* what a client gets whose request takes too long to arrive */
@@ -395,8 +396,9 @@ void http_quiesce(struct http *http)
     socklen_t size = sizeof address;
     int fd;
 
-    if (http->listen_fd < 0)
+    if (http->quiesced)
         return;
+    http->quiesced = true;
     MHD_quiesce_daemon(http->daemon);
     /* Closing the socket would reset the connections that wait in its queue. */
     do {
@@ -407,8 +409,8 @@ void http_quiesce(struct http *http)
         size = sizeof address;
     } while (fd >= 0 || errno == EINTR || errno == ECONNABORTED);
     listener_unlink(http->address);
-    close(http->listen_fd);
-    http->listen_fd = -1;
+    /* Refuses further ones; closed only when no thread of the library can still know it. */
+    shutdown(http->listen_fd, SHUT_RDWR);
 }
 
 bool http_idle(struct http *http)
@@ -428,7 +430,8 @@ void http_stop(struct http *http)
         MHD_stop_daemon(http->daemon);
     }
     if (http->listen_fd >= 0) {
-        listener_unlink(http->address);
+        if (!http->quiesced)
+            listener_unlink(http->address);
         close(http->listen_fd);
     }
     connections_destroy(&http->connections);

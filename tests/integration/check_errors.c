@@ -220,6 +220,7 @@ static void check_error_body(struct client *client, const struct reply *reply, c
 static void check_mistakes(const struct mistake *mistakes, size_t count)
 {
     struct client *client = client_open(small());
+    size_t empty = 0;
 
     for (size_t i = 0; i < count; i++) {
         const struct mistake *mistake = &mistakes[i];
@@ -227,6 +228,7 @@ static void check_mistakes(const struct mistake *mistakes, size_t count)
         char type[64];
 
         snprintf(type, sizeof type, "Content-Type: %s", mistake->type);
+        empty += mistake->body[0] == '\0';
         reply = client_call(
             client,
             &(struct call){.path = mistake->path, .body = mistake->body, .headers = {type}});
@@ -239,7 +241,8 @@ static void check_mistakes(const struct mistake *mistakes, size_t count)
         expect_reply(client_json(client, SELECT "?num_selected_blocks=1", "{\"input\": [1, 2]}"),
                      200, "\"indices\": [1]");
     }
-    assert_int_equal(1, client_connections(client));
+    /* Newer versions of libcurl open another one after an error in answer to an empty body. */
+    assert_in_range(client_connections(client), 1, 1 + empty);
     client_close(client);
 }
 

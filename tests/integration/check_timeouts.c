@@ -21,10 +21,10 @@ static struct raw_reply trickle(struct daemon *daemon, const char *begin, char b
     int fd = raw_open(daemon);
 
     assert_true(raw_text(fd, begin));
-    for (long waited = 0; waited < PATIENCE_MS && !raw_readable(fd); waited += 10) {
+    for (long waited = 0; !raw_readable(fd) && raw_send(fd, &byte, 1); waited += 10) {
+        if (waited >= PATIENCE_MS)
+            fail_msg("bytes were taken for %d ms after '%s'", PATIENCE_MS, begin);
         expect_reply(client_json(other, "/v1/select", GOOD), 200, "\"indices\": [1]");
-        if (!raw_send(fd, &byte, 1))
-            break;
         sleep_ms(10);
     }
     reply = raw_read(fd);

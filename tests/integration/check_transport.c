@@ -65,7 +65,7 @@ static void test_pages(void **state)
 
 /* --- bytes on the wire --------------------------------------------------------------------- */
 
-/* Each byte in a chunk of its own, with a chunk extension and a trailer. */
+/* Each byte in a chunk of its own, with a trailer. libmicrohttpd 1.0 refuses chunk extensions. */
 static void test_chunked(void **state)
 {
     int fd = raw_open(small());
@@ -75,9 +75,9 @@ static void test_chunked(void **state)
     for (int round = 0; round < 2; round++) {
         assert_true(raw_text(fd, SELECT_HEAD "Transfer-Encoding: chunked\r\n\r\n"));
         for (const char *at = SMALL_JSON; *at; at++) {
-            char chunk[] = "1;a=b\r\n?\r\n";
+            char chunk[] = "1\r\n?\r\n";
 
-            chunk[7] = *at;
+            chunk[3] = *at;
             assert_true(raw_text(fd, chunk));
         }
         assert_true(raw_text(fd, "0\r\nX-Trailer: 1\r\n\r\n"));
