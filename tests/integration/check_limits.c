@@ -127,8 +127,9 @@ static void test_overload(void **state)
         loads[i] = (struct load){client_open(daemon), &body, 0, 0, &enough, 0};
         assert_int_equal(0, pthread_create(&threads[i], NULL, send_load, &loads[i]));
     }
-    for (size_t i = 0; i < CLIENTS; i++) {
+    for (size_t i = 0; i < CLIENTS; i++)
         pthread_join(threads[i], NULL);
+    for (size_t i = 0; i < CLIENTS; i++) {
         assert_int_equal(0, loads[i].other);
         answered += loads[i].answered;
         rejected += loads[i].rejected;
