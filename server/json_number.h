@@ -1,4 +1,4 @@
-/* JSON numbers: text to float32 and int64, and back. */
+/* JSON numbers: text to float32, float64 and int64, and back. */
 #ifndef SERVER_JSON_NUMBER_H
 #define SERVER_JSON_NUMBER_H
 
@@ -24,6 +24,10 @@ typedef enum json_number_status {
  */
 json_number_status json_parse_f32(float *out, const char **next, const char *text, const char *end);
 
+/* The same for float64, several times slower. */
+json_number_status json_parse_f64(double *out, const char **next, const char *text,
+                                  const char *end);
+
 /**
  * Parse the JSON integer at `text`. A fraction or an exponent, even of no effect, is malformed:
  * it would be a number, but of another kind. The rest is as for json_parse_f32().
@@ -33,6 +37,7 @@ json_number_status json_parse_i64(int64_t *out, const char **next, const char *t
 
 /* Bytes that printing one number may write to: its text and what lies under it as scratch. */
 #define JSON_F32_BYTES ((size_t)20)
+#define JSON_F64_BYTES ((size_t)24)
 #define JSON_I64_BYTES ((size_t)20)
 
 /**
@@ -43,6 +48,13 @@ json_number_status json_parse_i64(int64_t *out, const char **next, const char *t
  * @return the length of the text
  */
 size_t json_print_f32(char *to, float value);
+
+/**
+ * The same for float64 and json_parse_f64(), into at least JSON_F64_BYTES, some forty times slower.
+ * Of all the decimals, it looks at those that `value` rounds to. They include the shortest, but for
+ * 46 powers of two: each of those is written in 17 digits, where another 16 would read back.
+ */
+size_t json_print_f64(char *to, double value);
 
 /* Write `value` to `to`, at least JSON_I64_BYTES, without a NUL; returns the length. */
 size_t json_print_i64(char *to, int64_t value);
