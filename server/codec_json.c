@@ -49,7 +49,7 @@ static nsa_status read_input(struct inference *inference, const json_span *span,
     if (!data)
         return nsa_error_set(err, NSA_ENOMEM, "out of memory for %zu numbers", capacity);
     inference->input_memory = data;
-    status = json_scan_f32(data, capacity, &input->shape, span, INPUT_KEY, err);
+    status = json_scan(data, NSA_F32, capacity, &input->shape, span, INPUT_KEY, err);
     if (status != NSA_OK)
         return status;
     input->data = data;

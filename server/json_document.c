@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <nsa/size.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 

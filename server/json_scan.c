@@ -3,6 +3,8 @@
 #include "server/json_number.h"
 #include "server/json_text.h"
 
+#include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,10 +14,9 @@
 /* "[18446744073709551615]" for each level. */
 #define PATH_TEXT_BYTES ((size_t)22 * NSA_MAX_RANK + 1)
 
-/* A kind of number: what differs between the two public functions. */
+/* What differs between dtypes. */
 typedef struct number_kind {
     const char *name;
-    const char *dtype;
     json_number_status (*read)(void *dst, size_t index, const char **next, const char *text,
                                const char *end);
 } number_kind;
@@ -24,6 +25,7 @@ typedef struct scanner {
     const char *at;
     const char *end;
     const number_kind *kind;
+    nsa_dtype dtype;
     void *dst;
     size_t capacity;
     size_t count; /* numbers in dst */
@@ -48,8 +50,72 @@ static json_number_status read_i64(void *dst, size_t index, const char **next, c
     return json_parse_i64((int64_t *)dst + index, next, text, end);
 }
 
-static const number_kind float_kind = {"a number", "float32", read_f32};
-static const number_kind integer_kind = {"an integer", "int64", read_i64};
+static json_number_status read_f64(void *dst, size_t index, const char **next, const char *text,
+                                   const char *end)
+{
+    return json_parse_f64((double *)dst + index, next, text, end);
+}
+
+/*
+ * A float32 that rounds to either 16-bit type as `value` does.
+ *
+ * The nearest would not do: that of 1 + 2^-11 + 2^-40 is 1 + 2^-11, which is midway between two
+ * float16 and goes to the even one below. So round to odd: cut off what float32 has no bits for,
+ * and if that was not nothing, set the last bit. Where two 16-bit numbers are neighbours, subnormal
+ * ones too, float32 has at least two bits more: they and their midpoint end in a zero, and no odd
+ * number has moved to, or past, any of them.
+ */
+static float round_to_odd(double value)
+{
+    float result = (float)value;
+    uint32_t bits;
+
+    if ((double)result == value || isnan(value))
+        return result;
+    memcpy(&bits, &result, sizeof bits);
+    bits -= fabs((double)result) > fabs(value); /* back, towards zero, from rounding up */
+    bits |= 1;
+    memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
+static json_number_status read_16(uint16_t *out, nsa_dtype dtype, const char **next,
+                                  const char *text, const char *end)
+{
+    double value;
+    float odd;
+    float back;
+    uint16_t rounded;
+    json_number_status status = json_parse_f64(&value, next, text, end);
+
+    if (status != JSON_NUMBER_OK)
+        return status;
+    odd = round_to_odd(value);
+    nsa_from_f32(&rounded, dtype, &odd, 1);
+    nsa_to_f32(&back, &rounded, dtype, 1);
+    if (isinf(back) && !isinf(value))
+        return JSON_NUMBER_RANGE;
+    *out = rounded;
+    return JSON_NUMBER_OK;
+}
+
+static json_number_status read_f16(void *dst, size_t index, const char **next, const char *text,
+                                   const char *end)
+{
+    return read_16((uint16_t *)dst + index, NSA_F16, next, text, end);
+}
+
+static json_number_status read_bf16(void *dst, size_t index, const char **next, const char *text,
+                                    const char *end)
+{
+    return read_16((uint16_t *)dst + index, NSA_BF16, next, text, end);
+}
+
+static const number_kind kinds[NSA_DTYPE_COUNT] = {
+    [NSA_F32] = {"a number", read_f32},   [NSA_F16] = {"a number", read_f16},
+    [NSA_BF16] = {"a number", read_bf16}, [NSA_F64] = {"a number", read_f64},
+    [NSA_I64] = {"an integer", read_i64},
+};
 
 /* --- messages ------------------------------------------------------------------------------ */
 
@@ -138,7 +204,8 @@ static nsa_status range_error(const scanner *s)
     char token[TOKEN_TEXT_BYTES];
 
     return nsa_error_set(s->err, NSA_EINVAL, "%s%s: %s does not fit %s", s->path,
-                         index_text(path, s, s->depth), token_text(token, s), s->kind->dtype);
+                         index_text(path, s, s->depth), token_text(token, s),
+                         nsa_dtype_name(s->dtype));
 }
 
 /* s->at is behind an element, but not at what may follow one. */
@@ -251,33 +318,25 @@ static nsa_status scan(scanner *s)
     return NSA_OK;
 }
 
-static nsa_status scan_span(scanner *s, nsa_shape *shape, const json_span *span)
+nsa_status json_scan(void *dst, nsa_dtype dtype, size_t capacity, nsa_shape *shape,
+                     const json_span *span, const char *path, nsa_error *err)
 {
-    nsa_status status;
+    scanner s = {
+        .at = span->begin,
+        .end = span->end,
+        .kind = &kinds[dtype],
+        .dtype = dtype,
+        .dst = dst,
+        .capacity = capacity,
+        .known = NSA_MAX_RANK,
+        .path = path,
+        .err = err,
+    };
+    nsa_status status = scan(&s);
 
-    s->at = span->begin;
-    s->end = span->end;
-    s->known = NSA_MAX_RANK;
-    status = scan(s);
     if (status != NSA_OK)
         return status;
-    shape->rank = s->rank;
-    memcpy(shape->dims, s->dims, sizeof s->dims);
+    shape->rank = s.rank;
+    memcpy(shape->dims, s.dims, sizeof s.dims);
     return NSA_OK;
-}
-
-nsa_status json_scan_f32(float *dst, size_t capacity, nsa_shape *shape, const json_span *span,
-                         const char *path, nsa_error *err)
-{
-    scanner s = {.kind = &float_kind, .dst = dst, .capacity = capacity, .path = path, .err = err};
-
-    return scan_span(&s, shape, span);
-}
-
-nsa_status json_scan_i64(int64_t *dst, size_t capacity, nsa_shape *shape, const json_span *span,
-                         const char *path, nsa_error *err)
-{
-    scanner s = {.kind = &integer_kind, .dst = dst, .capacity = capacity, .path = path, .err = err};
-
-    return scan_span(&s, shape, span);
 }

@@ -12,7 +12,6 @@
 #include <nsa/tensor.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 /* Containers open at once in a document; arrays of numbers stop at NSA_MAX_RANK. */
 #define JSON_MAX_DEPTH 64
@@ -67,22 +66,20 @@ void json_document_close(json_document *document);
 
 /**
  * Read the nested or flat array of numbers at `span` into `dst` and find its shape: "[]" is (0),
- * "[[],[]]" is (2, 0).
- * @param[out] dst    (capacity), filled from the start; span->commas + 1 is always enough. Holds
- *                    a part of the array on error.
+ * "[[],[]]" is (2, 0). float32 and float64 are the nearest to each decimal, ties to even; float16
+ * and bfloat16 are the nearest to that float64, as NumPy has them. An integer has neither fraction
+ * nor exponent.
+ * @param[out] dst    (capacity) of `dtype`, aligned to its size, filled from the start;
+ *                    span->commas + 1 is always enough. Holds a part of the array on error.
  * @param[out] shape  untouched on error
  * @param path        what messages call the array, as in "input[0][3]: expected 32 numbers, got 31"
  * @return NSA_OK; NSA_EFORMAT when malformed; NSA_EINVAL when ragged, or something is not a number
- *         or does not fit float32; NSA_ELIMIT for more than `capacity` numbers or NSA_MAX_RANK
- *         levels
+ *         or would, though finite, round to infinity in `dtype`; NSA_ELIMIT for more than
+ *         `capacity` numbers or NSA_MAX_RANK levels
  * Thread-safe.
  */
-nsa_status json_scan_f32(float *dst, size_t capacity, nsa_shape *shape, const json_span *span,
-                         const char *path, nsa_error *err);
-
-/* The same for integers; a number with a fraction or an exponent is NSA_EINVAL. */
-nsa_status json_scan_i64(int64_t *dst, size_t capacity, nsa_shape *shape, const json_span *span,
-                         const char *path, nsa_error *err);
+nsa_status json_scan(void *dst, nsa_dtype dtype, size_t capacity, nsa_shape *shape,
+                     const json_span *span, const char *path, nsa_error *err);
 
 /**
  * Append `t` (any float dtype, written as float32, or int64; any alignment) as text.

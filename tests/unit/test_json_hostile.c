@@ -46,7 +46,7 @@ static nsa_status read_whole(const char *text, size_t size, nsa_error *err)
             continue;
         numbers = malloc((span->commas + 1) * sizeof *numbers);
         if (numbers)
-            status = json_scan_f32(numbers, span->commas + 1, &shape, span, keys[i], err);
+            status = json_scan(numbers, NSA_F32, span->commas + 1, &shape, span, keys[i], err);
         else
             status = NSA_ENOMEM;
         free(numbers);
