@@ -82,7 +82,8 @@ nsa_status json_scan(void *dst, nsa_dtype dtype, size_t capacity, nsa_shape *sha
                      const json_span *span, const char *path, nsa_error *err);
 
 /**
- * Append `t` (any float dtype, written as float32, or int64; any alignment) as text.
+ * Append `t` (any dtype, any alignment) as text: float64 and int64 as json_print_f64() and
+ * json_print_i64() write them, the other float dtypes as json_print_f32().
  * @param flat            one array whatever the rank; else nested, and a scalar stands bare
  * @param nonfinite_null  write null for NaN and infinities instead of the bare tokens
  * Failure is in b->status. A limit may be hit up to JSON_WRITE_SLACK bytes before it is reached.

@@ -8,9 +8,10 @@
 #define CHUNK 512
 
 /* The most that one takes, its comma included. */
-#define NUMBER_BYTES (JSON_F32_BYTES + 1)
+#define NUMBER_BYTES (JSON_F64_BYTES + 1)
 
-_Static_assert(JSON_F32_BYTES >= JSON_I64_BYTES, "room for either kind");
+_Static_assert(JSON_F64_BYTES >= JSON_F32_BYTES && JSON_F64_BYTES >= JSON_I64_BYTES,
+               "room for any kind");
 _Static_assert(CHUNK *NUMBER_BYTES <= JSON_WRITE_SLACK, "what the header promises");
 
 typedef struct writer {
@@ -20,18 +21,33 @@ typedef struct writer {
     bool nonfinite_null;
 } writer;
 
-static char *put_floats(char *to, writer *w, size_t count)
+static size_t put_null(char *to)
+{
+    memcpy(to, "null", 4);
+    return 4;
+}
+
+static char *put_floats(char *to, const writer *w, size_t count)
 {
     float values[CHUNK];
 
     nsa_to_f32(values, w->from, w->tensor->dtype, count);
     for (size_t i = 0; i < count; i++) {
-        if (w->nonfinite_null && !isfinite(values[i])) {
-            memcpy(to, "null", 4);
-            to += 4;
-        } else {
-            to += json_print_f32(to, values[i]);
-        }
+        bool null = w->nonfinite_null && !isfinite(values[i]);
+
+        to += null ? put_null(to) : json_print_f32(to, values[i]);
+        *to++ = ',';
+    }
+    return to;
+}
+
+static char *put_doubles(char *to, const writer *w, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        double value;
+
+        memcpy(&value, w->from + i * sizeof value, sizeof value);
+        to += w->nonfinite_null && !isfinite(value) ? put_null(to) : json_print_f64(to, value);
         *to++ = ',';
     }
     return to;
@@ -49,9 +65,18 @@ static char *put_integers(char *to, const writer *w, size_t count)
     return to;
 }
 
+/* Writes `count` numbers, at most CHUNK, each with a comma behind; returns the end. */
+typedef char *put_function(char *to, const writer *w, size_t count);
+
+static put_function *const put_functions[NSA_DTYPE_COUNT] = {
+    [NSA_F32] = put_floats,  [NSA_F16] = put_floats,   [NSA_BF16] = put_floats,
+    [NSA_F64] = put_doubles, [NSA_I64] = put_integers,
+};
+
 /* Append `count` numbers with commas between them. */
 static void put_numbers(writer *w, size_t count)
 {
+    put_function *put = put_functions[w->tensor->dtype];
     size_t size = nsa_dtype_size(w->tensor->dtype);
 
     while (count > 0 && w->b->status == NSA_OK) {
@@ -61,7 +86,7 @@ static void put_numbers(writer *w, size_t count)
 
         if (!to)
             return;
-        end = w->tensor->dtype == NSA_I64 ? put_integers(to, w, chunk) : put_floats(to, w, chunk);
+        end = put(to, w, chunk);
         w->from += chunk * size;
         count -= chunk;
         w->b->size += (size_t)(end - to) - (count == 0);
