@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Below this size gzip's header and the work outweigh what is saved. */
+/* Below this size a stream's header and the work outweigh what is saved. */
 #define COMPRESS_MIN_BYTES 1024
 
 #define ERROR_BODY_MAX_BYTES ((size_t)8192)
@@ -94,15 +94,17 @@ void answer_failure(struct exchange *ex, nsa_status status, const nsa_error *err
 void answer_compress(struct exchange *ex)
 {
     buffer packed = {.max_bytes = ex->answer.size};
+    enum content_encoding encoding;
 
     if (ex->answer.size < COMPRESS_MIN_BYTES)
         return;
-    if (!accept_encoding_gzip(exchange_header(ex, "Accept-Encoding")))
+    encoding = accept_encoding_choose(exchange_header(ex, "Accept-Encoding"));
+    if (encoding == ENCODING_IDENTITY)
         return;
-    if (gzip_body(&packed, ex->answer.bytes, ex->answer.size) != NSA_OK) {
+    if (deflate_body(&packed, ex->answer.bytes, ex->answer.size, encoding) != NSA_OK) {
         buffer_free(&packed); /* larger than the original, or no memory: send it as it is */
         return;
     }
     answer_bytes(ex, ex->answer.status, ex->answer.content_type, packed.data, packed.size);
-    answer_header(ex, "Content-Encoding", "gzip");
+    answer_header(ex, "Content-Encoding", "%s", content_encoding_name(encoding));
 }

@@ -48,78 +48,99 @@ static bool token_is(struct token token, const char *word)
     return token.size == strlen(word) && strncasecmp(token.text, word, token.size) == 0;
 }
 
-enum content_encoding content_encoding_parse(const char *header)
+static enum content_encoding find_encoding(struct token name)
 {
-    struct token token = trim(header ? header : "", header ? strlen(header) : 0);
-
-    if (token.size == 0)
-        return ENCODING_IDENTITY;
     for (size_t i = 0; i < sizeof encodings / sizeof *encodings; i++) {
-        if (token_is(token, encodings[i].name))
+        if (token_is(name, encodings[i].name))
             return encodings[i].encoding;
     }
     return ENCODING_UNSUPPORTED;
 }
 
-/* Whether a weight is above 0; *valid says whether it is one: 0 to 1 with up to three decimals. */
-static bool weight_is_positive(struct token weight, bool *valid)
+enum content_encoding content_encoding_parse(const char *header)
 {
-    bool positive = false;
+    struct token token = trim(header ? header : "", header ? strlen(header) : 0);
 
-    *valid = weight.size >= 1 && weight.size <= 5 &&
-             (weight.text[0] == '0' || weight.text[0] == '1') &&
-             (weight.size == 1 || weight.text[1] == '.');
-    for (size_t i = 0; *valid && i < weight.size; i++) {
-        char c = weight.text[i];
-
-        if (i == 1)
-            continue;
-        if (c < '0' || c > '9' || (i > 1 && weight.text[0] == '1' && c != '0'))
-            *valid = false;
-        else if (c != '0')
-            positive = true;
-    }
-    return positive;
+    return token.size == 0 ? ENCODING_IDENTITY : find_encoding(token);
 }
 
-/* Split "coding;q=weight"; false when it is malformed. */
-static bool parse_coding(struct token *coding, bool *allowed, const char *text, size_t size)
+const char *content_encoding_name(enum content_encoding encoding)
+{
+    size_t i = 0;
+
+    assert(encoding != ENCODING_UNSUPPORTED);
+    while (encodings[i].encoding != encoding)
+        i++;
+    return encodings[i].name;
+}
+
+/* A weight, 0 to 1 with up to three decimals, in thousandths; -1 for anything else. */
+static int parse_weight(struct token weight)
+{
+    static const int units[] = {1000, 0, 100, 10, 1}; /* the second is the point */
+    int thousandths = 0;
+
+    if (weight.size == 0 || weight.size > sizeof units / sizeof *units ||
+        (weight.size > 1 && weight.text[1] != '.'))
+        return -1;
+    for (size_t i = 0; i < weight.size; i++) {
+        char c = weight.text[i];
+
+        if (i != 1 && (c < '0' || c > '9'))
+            return -1;
+        thousandths += (c - '0') * units[i];
+    }
+    return thousandths <= 1000 ? thousandths : -1;
+}
+
+/* Split "coding;q=weight", or "coding" of the full weight; false when it is malformed. */
+static bool parse_coding(struct token *coding, int *weight, const char *text, size_t size)
 {
     const char *semicolon = memchr(text, ';', size);
     struct token parameter;
-    bool valid;
 
     *coding = trim(text, semicolon ? (size_t)(semicolon - text) : size);
-    *allowed = true;
+    *weight = 1000;
     if (!semicolon)
         return true;
     parameter = trim(semicolon + 1, size - (size_t)(semicolon + 1 - text));
     if (parameter.size < 2 || strncasecmp(parameter.text, "q=", 2) != 0)
         return false;
-    *allowed = weight_is_positive((struct token){parameter.text + 2, parameter.size - 2}, &valid);
-    return valid && coding->size > 0;
+    *weight = parse_weight((struct token){parameter.text + 2, parameter.size - 2});
+    return *weight >= 0 && coding->size > 0;
 }
 
-bool accept_encoding_gzip(const char *header)
+enum content_encoding accept_encoding_choose(const char *header)
 {
-    bool named = false, named_allowed = false, star_allowed = false;
+    static const enum content_encoding preferred[] = {ENCODING_GZIP, ENCODING_DEFLATE,
+                                                      ENCODING_IDENTITY};
+    enum content_encoding choice = ENCODING_IDENTITY;
+    int weights[ENCODING_UNSUPPORTED + 1] = {[ENCODING_GZIP] = -1}; /* until it is named */
+    int star = 0;
+    int most = 0;
 
     while (header && *header) {
         size_t size = strcspn(header, ",");
         struct token coding;
-        bool allowed;
+        int weight;
+        int *slot;
 
-        if (!parse_coding(&coding, &allowed, header, size))
-            return false;
-        if (token_is(coding, "gzip") || token_is(coding, "x-gzip")) {
-            named = true;
-            named_allowed |= allowed;
-        } else if (token_is(coding, "*")) {
-            star_allowed = allowed;
-        }
+        if (!parse_coding(&coding, &weight, header, size))
+            return ENCODING_IDENTITY;
+        slot = token_is(coding, "*") ? &star : &weights[find_encoding(coding)];
+        if (weight > *slot)
+            *slot = weight;
         header += header[size] == ',' ? size + 1 : size;
     }
-    return named ? named_allowed : star_allowed;
+    if (weights[ENCODING_GZIP] < 0)
+        weights[ENCODING_GZIP] = star;
+    for (size_t i = 0; i < sizeof preferred / sizeof *preferred; i++) {
+        if (weights[preferred[i]] > most) {
+            choice = preferred[i];
+            most = weights[choice];
+        }
+    }
+    return choice;
 }
 
 /* zlib would call malloc out of reach of the program's own allocator. */
@@ -133,6 +154,11 @@ static void release(void *context, void *pointer)
 {
     (void)context;
     free(pointer);
+}
+
+static int window_bits(enum content_encoding encoding)
+{
+    return WINDOW_BITS + (encoding == ENCODING_GZIP ? GZIP_WRAPPER : 0);
 }
 
 /* Hand zlib the next piece of the input, if it has used up the last. */
@@ -212,7 +238,6 @@ nsa_status inflate_body(buffer *out, const void *bytes, size_t size, enum conten
 {
     z_stream stream = {.zalloc = allocate, .zfree = release};
     const size_t size_before = out->size;
-    bool gzip = encoding == ENCODING_GZIP;
     bool ended = false;
     nsa_status status = NSA_OK;
 
@@ -223,14 +248,14 @@ nsa_status inflate_body(buffer *out, const void *bytes, size_t size, enum conten
     }
     if (out->status != NSA_OK)
         return out->status;
-    if (inflateInit2(&stream, WINDOW_BITS + (gzip ? GZIP_WRAPPER : 0)) != Z_OK)
+    if (inflateInit2(&stream, window_bits(encoding)) != Z_OK)
         return nsa_error_set(err, NSA_ENOMEM, "no memory to decompress the body");
     stream.next_in = (z_const Bytef *)bytes;
     while (status == NSA_OK && !ended) {
         status = inflate_step(&stream, &size, out, &ended, err);
         if (status != NSA_OK || !ended || stream.avail_in + size == 0)
             continue;
-        if (!gzip) {
+        if (encoding != ENCODING_GZIP) {
             status = nsa_error_set(err, NSA_EFORMAT, "compressed body: goes on after its end");
         } else {
             inflateReset(&stream);
@@ -243,15 +268,16 @@ nsa_status inflate_body(buffer *out, const void *bytes, size_t size, enum conten
     return status;
 }
 
-nsa_status gzip_body(buffer *out, const void *bytes, size_t size)
+nsa_status deflate_body(buffer *out, const void *bytes, size_t size, enum content_encoding encoding)
 {
     z_stream stream = {.zalloc = allocate, .zfree = release};
     const size_t size_before = out->size;
     int result = Z_OK;
 
+    assert(encoding == ENCODING_GZIP || encoding == ENCODING_DEFLATE);
     if (out->status != NSA_OK)
         return out->status;
-    if (deflateInit2(&stream, Z_BEST_SPEED, Z_DEFLATED, WINDOW_BITS + GZIP_WRAPPER, MEMORY_LEVEL,
+    if (deflateInit2(&stream, Z_BEST_SPEED, Z_DEFLATED, window_bits(encoding), MEMORY_LEVEL,
                      Z_DEFAULT_STRATEGY) != Z_OK)
         return NSA_ENOMEM;
     stream.next_in = (z_const Bytef *)bytes;

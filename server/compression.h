@@ -21,12 +21,16 @@ enum content_encoding {
  */
 enum content_encoding content_encoding_parse(const char *header);
 
+/* What a Content-Encoding header calls `encoding` (not ENCODING_UNSUPPORTED): a static string. */
+const char *content_encoding_name(enum content_encoding encoding);
+
 /*
- * Whether an Accept-Encoding header (NULL: there is none) allows a gzip answer, by the rules of
- * RFC 9110, 12.5.3: gzip named with a weight above 0, or not named and "*" with one. A malformed
- * header allows nothing.
+ * The encoding of an answer to a request with this Accept-Encoding header (NULL: there is none):
+ * ENCODING_GZIP, ENCODING_DEFLATE or ENCODING_IDENTITY. By RFC 9110, 12.5.3, it is the one named
+ * with the greatest weight above 0; of equal ones gzip, then deflate. "*" stands for gzip where
+ * that is not named. A malformed header allows nothing.
  */
-bool accept_encoding_gzip(const char *header);
+enum content_encoding accept_encoding_choose(const char *header);
 
 /**
  * Append the decoded bytes to `out`, up to its max_bytes; what lies beyond is not decoded.
@@ -41,10 +45,12 @@ nsa_status inflate_body(buffer *out, const void *bytes, size_t size, enum conten
                         nsa_error *err);
 
 /**
- * Append `bytes` to `out` as one gzip member, at zlib's fastest level.
+ * Append `bytes` to `out` as one gzip member or one zlib stream, at zlib's fastest level.
+ * @param encoding  ENCODING_GZIP or ENCODING_DEFLATE
  * @return NSA_OK, NSA_ELIMIT or NSA_ENOMEM; on an error `out` holds what it held before
  * Thread-safe for distinct `out`.
  */
-nsa_status gzip_body(buffer *out, const void *bytes, size_t size);
+nsa_status deflate_body(buffer *out, const void *bytes, size_t size,
+                        enum content_encoding encoding);
 
 #endif

@@ -122,7 +122,7 @@ void answer_error(struct exchange *ex, unsigned status, const char *code, const 
 /* Answer a failure of the library or a parser with the HTTP status and code that belong to it. */
 void answer_failure(struct exchange *ex, nsa_status status, const nsa_error *err);
 
-/* Gzip the answer if the client accepts that and it pays. */
+/* Compress the answer if the client accepts that and it pays. */
 void answer_compress(struct exchange *ex);
 
 #endif

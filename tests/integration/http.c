@@ -91,9 +91,9 @@ void client_close(struct client *client)
     free(client);
 }
 
-void client_accept_gzip(struct client *client)
+void client_accept_compressed(struct client *client)
 {
-    curl_easy_setopt(client->curl, CURLOPT_ACCEPT_ENCODING, "gzip");
+    curl_easy_setopt(client->curl, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
 }
 
 static void set_method(CURL *curl, const struct call *call)

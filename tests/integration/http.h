@@ -34,8 +34,8 @@ struct client;
 struct client *client_open(const struct daemon *daemon);
 void client_close(struct client *client);
 
-/* Let libcurl ask for gzip and undo it. */
-void client_accept_gzip(struct client *client);
+/* Let libcurl ask for gzip or deflate and undo them. */
+void client_accept_compressed(struct client *client);
 
 /* Send and wait for the answer; it is the client's, until its next call. Asserts nothing. */
 const struct reply *client_call(struct client *client, const struct call *call);
