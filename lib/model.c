@@ -203,31 +203,18 @@ static nsa_model *new_model(const nsa_op_row *row)
     return model;
 }
 
-/* Put `path` before what went wrong with the file, once. */
-static nsa_status name_file(nsa_error *err, const char *path, nsa_status status)
-{
-    nsa_error inner;
-
-    if (!err || strstr(err->message, path))
-        return status;
-    inner = *err;
-    return nsa_error_set(err, status, "%s: %s", path, inner.message);
-}
-
-nsa_status nsa_model_load(nsa_model **out, const char *path, const nsa_model_options *options,
-                          nsa_error *err)
+/* Build the model that the tensors of `file` make. */
+static nsa_status load_model(nsa_model **out, nsa_safetensors *file,
+                             const nsa_model_options *options, nsa_error *err)
 {
     static const nsa_model_options defaults;
-    nsa_safetensors *file = NULL;
     nsa_model *model = NULL;
     struct binding binding = {0};
     nsa_status status;
 
     if (!options)
         options = &defaults;
-    status = nsa_safetensors_open(&file, path, err);
-    if (status == NSA_OK)
-        status = bind(&binding, file, options, err);
+    status = bind(&binding, file, options, err);
     if (status == NSA_OK)
         status = check_dtypes(&binding, file, err);
     if (status != NSA_OK)
@@ -245,13 +232,47 @@ nsa_status nsa_model_load(nsa_model **out, const char *path, const nsa_model_opt
         status = model->row->self_check(model, err);
 out:
     free(binding.prefix);
-    nsa_safetensors_close(file);
-    if (status != NSA_OK) {
+    if (status == NSA_OK)
+        *out = model;
+    else
         nsa_model_unref(model);
-        return name_file(err, path, status);
-    }
-    *out = model;
-    return NSA_OK;
+    return status;
+}
+
+/* Put `name` before what went wrong with the file, once. */
+static nsa_status name_file(nsa_error *err, const char *name, nsa_status status)
+{
+    size_t length = strlen(name);
+    nsa_error inner;
+
+    if (!err || (strncmp(err->message, name, length) == 0 && err->message[length] == ':'))
+        return status;
+    inner = *err;
+    return nsa_error_set(err, status, "%s: %s", name, inner.message);
+}
+
+nsa_status nsa_model_load(nsa_model **out, const char *path, const nsa_model_options *options,
+                          nsa_error *err)
+{
+    nsa_safetensors *file = NULL;
+    nsa_status status = nsa_safetensors_open(&file, path, err);
+
+    if (status == NSA_OK)
+        status = load_model(out, file, options, err);
+    nsa_safetensors_close(file);
+    return status == NSA_OK ? status : name_file(err, path, status);
+}
+
+nsa_status nsa_model_load_bytes(nsa_model **out, const char *name, const void *bytes, size_t size,
+                                const nsa_model_options *options, nsa_error *err)
+{
+    nsa_safetensors *file = NULL;
+    nsa_status status = nsa_safetensors_open_bytes(&file, name, bytes, size, err);
+
+    if (status == NSA_OK)
+        status = load_model(out, file, options, err);
+    nsa_safetensors_close(file);
+    return status == NSA_OK ? status : name_file(err, name, status);
 }
 
 nsa_status nsa_model_create(nsa_model **out, nsa_op_id op, nsa_error *err)

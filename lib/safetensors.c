@@ -14,9 +14,11 @@
 /* Small enough that what was read is still in the processor's cache when it is digested. */
 #define CHUNK_BYTES ((size_t)1024 * 1024)
 
+/* A file on disk, or one in the caller's memory. */
 struct nsa_safetensors {
-    int fd;
-    char *path;
+    int fd;                      /* -1 for one in memory */
+    const unsigned char *memory; /* (header.file_bytes); NULL for one on disk */
+    char *path;                  /* for messages: of one in memory, its name */
     struct safetensors_header header;
     uint8_t header_digest[SHA256_DIGEST_SIZE]; /* of the length and the JSON */
 };
@@ -35,13 +37,23 @@ static void reader_init(struct reader *r, const nsa_safetensors *file)
     sha256_init(&r->sha256);
 }
 
+/* As pread(); what is in memory comes at once, and is never asked for beyond its end. */
+static ssize_t read_some(const nsa_safetensors *file, void *dst, size_t bytes, size_t at)
+{
+    if (!file->memory)
+        return pread(file->fd, dst, bytes, (off_t)at);
+    assert(at <= file->header.file_bytes && bytes <= file->header.file_bytes - at);
+    memcpy(dst, file->memory + at, bytes);
+    return (ssize_t)bytes;
+}
+
 static nsa_status read_bytes(struct reader *r, void *dst, size_t bytes, nsa_error *err)
 {
     unsigned char *to = dst;
 
     while (bytes > 0) {
         size_t wanted = bytes < CHUNK_BYTES ? bytes : CHUNK_BYTES;
-        ssize_t got = pread(r->file->fd, to, wanted, (off_t)r->at);
+        ssize_t got = read_some(r->file, to, wanted, r->at);
 
         if (got < 0 && errno == EINTR)
             continue;
@@ -74,11 +86,6 @@ static nsa_status open_file(nsa_safetensors *file, nsa_error *err)
         return nsa_error_set(err, NSA_EIO,
                              "%s: expected a regular file, got a directory, a pipe or a device",
                              file->path);
-    if (info.st_size < (off_t)SAFETENSORS_LENGTH_BYTES)
-        return nsa_error_set(err, NSA_EFORMAT,
-                             "%s: expected at least %zu bytes of header length, got a file of %jd",
-                             file->path, SAFETENSORS_LENGTH_BYTES, (intmax_t)info.st_size);
-    file->header.path = file->path;
     file->header.file_bytes = (size_t)info.st_size;
     return NSA_OK;
 }
@@ -92,6 +99,10 @@ static nsa_status load_header(nsa_safetensors *file, nsa_error *err)
     char *text;
     nsa_status status;
 
+    if (file->header.file_bytes < sizeof length)
+        return nsa_error_set(err, NSA_EFORMAT,
+                             "%s: expected at least %zu bytes of header length, got a file of %zu",
+                             file->path, sizeof length, file->header.file_bytes);
     reader_init(&reader, file);
     status = read_bytes(&reader, length, sizeof length, err);
     if (status == NSA_OK)
@@ -112,25 +123,54 @@ static nsa_status load_header(nsa_safetensors *file, nsa_error *err)
     return status;
 }
 
+/* A file of which nothing but the name is known. */
+static nsa_status new_file(nsa_safetensors **out, const char *name, nsa_error *err)
+{
+    size_t name_bytes = strlen(name) + 1;
+    nsa_safetensors *file = calloc(1, sizeof *file);
+    char *path = malloc(name_bytes);
+
+    if (!file || !path) {
+        free(file);
+        free(path);
+        return nsa_error_set(err, NSA_ENOMEM, "%s: out of memory to open it", name);
+    }
+    memcpy(path, name, name_bytes);
+    file->fd = -1;
+    file->path = path;
+    file->header.path = path;
+    *out = file;
+    return NSA_OK;
+}
+
 nsa_status nsa_safetensors_open(nsa_safetensors **out, const char *path, nsa_error *err)
 {
-    size_t path_bytes = strlen(path) + 1;
-    nsa_safetensors *file = calloc(1, sizeof *file);
-    nsa_status status;
+    nsa_safetensors *file = NULL;
+    nsa_status status = new_file(&file, path, err);
 
-    if (!file)
-        return nsa_error_set(err, NSA_ENOMEM, "%s: out of memory to open it", path);
-    file->fd = -1;
-    file->path = malloc(path_bytes);
-    if (!file->path) {
-        status = nsa_error_set(err, NSA_ENOMEM, "%s: out of memory to open it", path);
-        goto out;
-    }
-    memcpy(file->path, path, path_bytes);
-    status = open_file(file, err);
+    if (status == NSA_OK)
+        status = open_file(file, err);
     if (status == NSA_OK)
         status = load_header(file, err);
-out:
+    if (status == NSA_OK)
+        *out = file;
+    else
+        nsa_safetensors_close(file);
+    return status;
+}
+
+nsa_status nsa_safetensors_open_bytes(nsa_safetensors **out, const char *name, const void *bytes,
+                                      size_t size, nsa_error *err)
+{
+    nsa_safetensors *file = NULL;
+    nsa_status status = new_file(&file, name, err);
+
+    assert(bytes || size == 0);
+    if (status == NSA_OK) {
+        file->memory = bytes;
+        file->header.file_bytes = size;
+        status = load_header(file, err);
+    }
     if (status == NSA_OK)
         *out = file;
     else
@@ -222,6 +262,8 @@ static nsa_status check_end(const nsa_safetensors *file, nsa_error *err)
 {
     struct stat info;
 
+    if (file->memory)
+        return NSA_OK;
     if (fstat(file->fd, &info) != 0)
         return nsa_error_set(err, NSA_EIO, "%s: cannot read its size: %s", file->path,
                              strerror(errno));

@@ -35,10 +35,19 @@ static nsa_safetensors *open_or_fail(const char *path)
     return file;
 }
 
-/* Read every floating-point tensor of the file whose bytes these are, and compare. */
-static void check_file(const char *path, const unsigned char *bytes, size_t size)
+static nsa_safetensors *open_bytes_or_fail(const void *bytes, size_t size)
 {
-    nsa_safetensors *file = open_or_fail(path);
+    nsa_safetensors *file;
+    nsa_error err;
+
+    if (nsa_safetensors_open_bytes(&file, "bytes", bytes, size, &err) != NSA_OK)
+        fail_msg("%s", err.message);
+    return file;
+}
+
+/* Read every floating-point tensor of the file whose bytes these are, compare, and close it. */
+static void check_read(nsa_safetensors *file, const unsigned char *bytes, size_t size)
+{
     size_t count = nsa_safetensors_count(file);
     nsa_safetensors_want *wants = calloc(count + 1, sizeof *wants);
     char expected[NSA_SHA256_HEX_BYTES];
@@ -74,6 +83,18 @@ static void check_file(const char *path, const unsigned char *bytes, size_t size
     }
     free(wants);
     nsa_safetensors_close(file);
+}
+
+/* From the disk, and from memory that nothing aligns and that ends where the file does. */
+static void check_file(const char *path, const unsigned char *bytes, size_t size)
+{
+    unsigned char *copy = malloc(size + 1);
+
+    assert_non_null(copy);
+    memcpy(copy + 1, bytes, size);
+    check_read(open_or_fail(path), bytes, size);
+    check_read(open_bytes_or_fail(copy + 1, size), bytes, size);
+    free(copy);
 }
 
 static void every_golden_file_is_read(void **state)

@@ -67,6 +67,14 @@ typedef struct nsa_model_info {
 nsa_status nsa_model_load(nsa_model **out, const char *path, const nsa_model_options *options,
                           nsa_error *err);
 
+/**
+ * The same for a weight file that is in memory already: the model computes the same bits.
+ * @param name   what messages call the file, in the place of a path
+ * @param bytes  (size), at any alignment; the caller's, and not needed after the return
+ */
+nsa_status nsa_model_load_bytes(nsa_model **out, const char *name, const void *bytes, size_t size,
+                                const nsa_model_options *options, nsa_error *err);
+
 /* A model of an op without weights; otherwise as nsa_model_load(). */
 nsa_status nsa_model_create(nsa_model **out, nsa_op_id op, nsa_error *err);
 

@@ -38,6 +38,16 @@ typedef struct nsa_safetensors_want {
  */
 nsa_status nsa_safetensors_open(nsa_safetensors **out, const char *path, nsa_error *err);
 
+/**
+ * The same for a file that is in memory already, with the same checks.
+ * @param name   what messages call the file; copied
+ * @param bytes  (size), at any alignment; the caller's, unchanged and there until
+ *               nsa_safetensors_close(). They are not copied.
+ * @return as nsa_safetensors_open(), but never NSA_EIO
+ */
+nsa_status nsa_safetensors_open_bytes(nsa_safetensors **out, const char *name, const void *bytes,
+                                      size_t size, nsa_error *err);
+
 /* The number of tensors in the file. */
 size_t nsa_safetensors_count(const nsa_safetensors *file);
 
