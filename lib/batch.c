@@ -100,7 +100,7 @@ void nsa_batch_form(struct batch *batch, struct worker *worker)
     uint64_t now = nsa_now_ns();
     size_t limit = batch_limit(lane);
 
-    *batch = (struct batch){.lane = lane, .model = lane->model};
+    *batch = (struct batch){.lane = lane};
     while (lane->first && batch->rows < limit) {
         nsa_job *job = lane->first;
 
@@ -226,7 +226,7 @@ static nsa_status grow_scratch(struct worker *worker, const nsa_model *model)
 void nsa_batch_compute(struct batch *batch, struct worker *worker)
 {
     nsa_batcher *batcher = worker->batcher;
-    const nsa_model *model = batch->model;
+    nsa_lane *lane = batch->lane;
     nsa_status status = NSA_OK;
     nsa_job *done;
     uint64_t begin;
@@ -235,13 +235,13 @@ void nsa_batch_compute(struct batch *batch, struct worker *worker)
     drop_abandoned(batch, worker);
     begin = nsa_now_ns();
     if (batch->rows > 0) {
-        status = grow_scratch(worker, model);
+        status = grow_scratch(worker, lane->model);
         if (status == NSA_OK)
-            nsa_run(model, worker->spans, batch->span_count, worker->scratch);
+            nsa_run(lane->model, worker->spans, batch->span_count, worker->scratch);
     }
     end = nsa_now_ns();
-    if (batch->rows > 0 && status == NSA_OK && batcher->options.batch_done)
-        batcher->options.batch_done(batcher->options.context, model, batch->rows, end - begin);
+    if (batch->rows > 0 && status == NSA_OK && lane->batch_done)
+        lane->batch_done(lane->context, batch->rows, end - begin);
     pthread_mutex_lock(&batcher->lock);
     done = settle_batch(batch, worker, status, end, end - begin);
     pthread_mutex_unlock(&batcher->lock);

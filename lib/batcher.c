@@ -103,6 +103,8 @@ nsa_status nsa_lane_open(nsa_lane **out, nsa_batcher *batcher, nsa_model *model,
     lane->batcher = batcher;
     lane->model = nsa_model_ref(model);
     lane->max_batch_rows = options->max_batch_rows;
+    lane->batch_done = options->batch_done;
+    lane->context = options->context;
     lane->max_queue_delay_ns = options->max_queue_delay_ns;
     lane->row_ns = FIRST_ROW_NS;
     *out = lane;

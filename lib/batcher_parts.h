@@ -17,6 +17,8 @@ struct nsa_lane {
     nsa_batcher *batcher;
     nsa_model *model;
     size_t max_batch_rows;
+    void (*batch_done)(void *context, size_t rows, uint64_t compute_ns); /* or NULL */
+    void *context;
 
     /* Guarded by the batcher's lock. */
     uint64_t max_queue_delay_ns; /* 0 once the lane is closing */
@@ -55,9 +57,8 @@ struct nsa_batcher {
 
 /* What a worker takes of one lane at a time. */
 struct batch {
-    nsa_lane *lane;         /* gone once its last job is done */
-    const nsa_model *model; /* the lane's */
-    size_t span_count;      /* of the worker's spans and owners */
+    nsa_lane *lane;    /* gone once its last job is done, which a batch without rows may outlive */
+    size_t span_count; /* of the worker's spans and owners */
     size_t rows;
     nsa_job *dropped; /* jobs that lost their last rows to a deadline or a departure */
 };

@@ -72,11 +72,10 @@ static int drain(struct server *server, struct http *http)
 
 /* --- start --------------------------------------------------------------------------------- */
 
-static void batch_done(void *context, const nsa_model *model, size_t rows, uint64_t compute_ns)
+static void batch_done(void *context, size_t rows, uint64_t compute_ns)
 {
     struct server *server = context;
 
-    (void)model;
     (void)compute_ns;
     metrics_observe_batch(atomic_load(&server->metrics), rows);
 }
@@ -127,6 +126,10 @@ static nsa_status load_models(struct server *server, nsa_error *err)
 
     if (status != NSA_OK)
         return status;
+    for (size_t i = 0; i < registry->count; i++) {
+        registry->models[i].lane_options.batch_done = batch_done;
+        registry->models[i].lane_options.context = server;
+    }
     status = make_metrics(&metrics, registry, err);
     if (status == NSA_OK)
         status = registry_open_lanes(registry, server->batcher, err);
@@ -157,8 +160,6 @@ static nsa_status open_batcher(struct server *server, nsa_error *err)
     const nsa_batcher_options options = {
         .worker_count = threads_or_processors(config->compute_threads),
         .max_queue_bytes = config->max_queue_bytes,
-        .batch_done = batch_done,
-        .context = server,
     };
 
     return nsa_batcher_open(&server->batcher, &options, err);

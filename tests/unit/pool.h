@@ -18,28 +18,35 @@
 #define MAX_BATCHES 256
 #define HOUR_NS (3600 * NS_PER_S)
 
+/* What a lane's batches and jobs are known by. */
+struct pool_lane {
+    struct pool *pool;
+    nsa_op_id op;
+};
+
 struct pool {
     nsa_batcher *batcher;
+    struct pool_lane lanes[NSA_OP_COUNT];
     atomic_int holds;    /* batches yet to be held once they are computed */
     sem_t held;          /* posted by a worker that is held */
     sem_t release;       /* lets one held worker go */
     atomic_size_t ended; /* jobs */
     atomic_size_t batch_count;
     struct {
-        const nsa_model *model;
+        nsa_op_id op;
         size_t rows;
     } batches[MAX_BATCHES]; /* the first ones, in the order in which they were computed */
 };
 
-static inline void pool_batch_done(void *context, const nsa_model *model, size_t rows,
-                                   uint64_t compute_ns)
+static inline void pool_batch_done(void *context, size_t rows, uint64_t compute_ns)
 {
-    struct pool *pool = context;
+    const struct pool_lane *lane = context;
+    struct pool *pool = lane->pool;
     size_t slot = atomic_fetch_add(&pool->batch_count, 1);
 
     (void)compute_ns;
     if (slot < MAX_BATCHES) {
-        pool->batches[slot].model = model;
+        pool->batches[slot].op = lane->op;
         pool->batches[slot].rows = rows;
     }
     if (atomic_fetch_sub(&pool->holds, 1) > 0) {
@@ -53,10 +60,12 @@ static inline void pool_batch_done(void *context, const nsa_model *model, size_t
 /* Open with `workers`, and wait until all of them stand idle. */
 static inline void pool_open(struct pool *pool, size_t workers, size_t max_queue_bytes)
 {
-    nsa_batcher_options options = {workers, max_queue_bytes, pool_batch_done, pool};
+    nsa_batcher_options options = {workers, max_queue_bytes};
     bool idle = false;
 
     memset(pool, 0, sizeof *pool);
+    for (size_t i = 0; i < NSA_OP_COUNT; i++)
+        pool->lanes[i] = (struct pool_lane){pool, (nsa_op_id)i};
     sem_init(&pool->held, 0, 0);
     sem_init(&pool->release, 0, 0);
     assert_status(NSA_OK, nsa_batcher_open(&pool->batcher, &options, NULL));
@@ -109,7 +118,8 @@ static inline nsa_lane *lane_open(struct pool *pool, nsa_op_id op, size_t max_ba
                                   uint64_t max_queue_delay_ns)
 {
     nsa_lane *lane = NULL;
-    nsa_lane_options options = {max_batch_rows, max_queue_delay_ns};
+    nsa_lane_options options = {max_batch_rows, max_queue_delay_ns, pool_batch_done,
+                                &pool->lanes[op]};
 
     assert_status(NSA_OK, nsa_lane_open(&lane, pool->batcher, models[op], &options, NULL));
     return lane;
@@ -138,10 +148,10 @@ static inline struct task *task_of(nsa_job *job)
 static inline void task_done(nsa_job *job, nsa_status status)
 {
     struct task *task = task_of(job);
-    struct pool *pool = task->lane->batcher->options.context;
+    const struct pool_lane *lane = task->lane->context;
 
     task->status = status;
-    task->order = atomic_fetch_add(&pool->ended, 1);
+    task->order = atomic_fetch_add(&lane->pool->ended, 1);
     atomic_fetch_add(&task->done, 1);
     sem_post(&task->finished);
 }

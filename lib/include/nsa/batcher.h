@@ -27,15 +27,18 @@ typedef struct nsa_lane nsa_lane;
 typedef struct nsa_batcher_options {
     size_t worker_count;    /* 1 ... NSA_MAX_WORKERS */
     size_t max_queue_bytes; /* input and output bytes of the jobs waiting; a lone job always fits */
-    /* Called by a worker, under no lock, after each batch that it computed; may be NULL. */
-    void (*batch_done)(void *context, const nsa_model *model, size_t rows, uint64_t compute_ns);
-    void *context;
 } nsa_batcher_options;
 
 typedef struct nsa_lane_options {
     size_t max_batch_rows; /* 1 ... NSA_MAX_BATCH_ROWS */
     uint64_t
         max_queue_delay_ns; /* how long a free worker waits for a fuller batch; 0: not at all */
+    /*
+     * Called by a worker, under no lock, after each batch that it computed; may be NULL. None of
+     * the batch's jobs is done yet, so that the lane is still open.
+     */
+    void (*batch_done)(void *context, size_t rows, uint64_t compute_ns);
+    void *context;
 } nsa_lane_options;
 
 /*
