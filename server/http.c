@@ -183,7 +183,7 @@ static struct exchange *begin_exchange(struct http *http, struct MHD_Connection 
         return NULL;
     }
     ex->server = http->server;
-    ex->metrics = atomic_load(&http->server->metrics);
+    ex->metrics = http->server->metrics;
     ex->connection = connection;
     ex->client = client;
     ex->method = method;
@@ -387,7 +387,7 @@ void http_sweep(struct http *http)
                                    config->request_timeout_ms * NS_PER_MS, http->slow_answer);
 
     while (cut-- > 0)
-        metrics_reject(atomic_load(&http->server->metrics), METRICS_SLOW_REQUEST);
+        metrics_reject(http->server->metrics, METRICS_SLOW_REQUEST);
 }
 
 void http_quiesce(struct http *http)

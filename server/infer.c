@@ -232,15 +232,9 @@ static double to_ms(uint64_t ns)
 static void count_answer(struct inference *inference)
 {
     struct exchange *ex = inference->ex;
-    const uint64_t *stage_ns = inference->stage_ns;
-    /* Not those that the exchange began with: they may be from before the models were loaded. */
-    struct metrics *metrics = atomic_load(&ex->server->metrics);
-    size_t slot = inference->served->slot;
 
-    for (size_t i = 0; i < METRICS_STAGE_COUNT; i++)
-        metrics_observe_stage(metrics, (enum metrics_stage)i, stage_ns[i]);
-    metrics_add_rows(metrics, slot, inference->request.rows);
-    metrics_observe_request(metrics, slot, nsa_now_ns() - ex->begin_ns);
+    metrics_count_success(ex->metrics, inference->served->series, inference->stage_ns,
+                          nsa_now_ns() - ex->begin_ns, inference->request.rows);
 }
 
 static void refuse(struct inference *inference, nsa_status status, const char *stage)
@@ -296,7 +290,7 @@ static void compute_here(struct inference *inference)
     inference->job.batch_rows = all.row_count;
     end_stage(inference, METRICS_COMPUTE);
     if (all.row_count > 0)
-        metrics_observe_batch(inference->ex->metrics, all.row_count);
+        metrics_count_batch(inference->ex->metrics, inference->served->series, all.row_count);
     finish(inference);
 }
 

@@ -72,47 +72,23 @@ static int drain(struct server *server, struct http *http)
 
 /* --- start --------------------------------------------------------------------------------- */
 
-static void batch_done(void *context, size_t rows, uint64_t compute_ns)
+static nsa_status make_metrics(struct server *server, nsa_error *err)
 {
-    struct server *server = context;
-
-    (void)compute_ns;
-    metrics_observe_batch(atomic_load(&server->metrics), rows);
-}
-
-static nsa_status make_metrics(struct metrics **out, struct registry *registry, nsa_error *err)
-{
-    struct metrics_route *routes;
     struct metrics_setup setup = {
         .version = nsad_version,
         .revision = nsad_revision,
         .kernel = nsa_cpu_kernel(),
     };
     const struct route *table = router_routes(&setup.route_count);
-    struct metrics_model *models;
+    struct metrics_route *routes = calloc(setup.route_count, sizeof *routes);
     nsa_status status;
 
-    routes = calloc(setup.route_count, sizeof *routes);
-    models = calloc(registry ? registry->count : 1, sizeof *models);
-    if (!routes || !models) {
-        free(models);
-        free(routes);
+    if (!routes)
         return nsa_error_set(err, NSA_ENOMEM, "out of memory for the metrics");
-    }
     for (size_t i = 0; i < setup.route_count; i++)
         routes[i] = (struct metrics_route){table[i].path, table[i].methods};
     setup.routes = routes;
-    setup.models = models;
-    setup.model_count = registry ? registry->count : 0;
-    for (size_t i = 0; i < setup.model_count; i++) {
-        const struct served_model *served = &registry->models[i];
-        const nsa_model_info *info = nsa_model_describe(served->model);
-
-        models[i] = (struct metrics_model){served->name, served->version_text, info->op->name,
-                                           nsa_precision_name(info->precision), info->sha256};
-    }
-    status = metrics_create(out, &setup, err);
-    free(models);
+    status = metrics_create(&server->metrics, &setup, err);
     free(routes);
     return status;
 }
@@ -121,20 +97,12 @@ static nsa_status make_metrics(struct metrics **out, struct registry *registry, 
 static nsa_status load_models(struct server *server, nsa_error *err)
 {
     struct registry *registry;
-    struct metrics *metrics = NULL;
     nsa_status status = registry_load(&registry, &server->config, err);
 
     if (status != NSA_OK)
         return status;
-    for (size_t i = 0; i < registry->count; i++) {
-        registry->models[i].lane_options.batch_done = batch_done;
-        registry->models[i].lane_options.context = server;
-    }
-    status = make_metrics(&metrics, registry, err);
-    if (status == NSA_OK)
-        status = registry_open_lanes(registry, server->batcher, err);
+    status = registry_open(registry, server->batcher, server->metrics, err);
     if (status != NSA_OK) {
-        metrics_free(metrics);
         registry_close(registry);
         return status;
     }
@@ -142,13 +110,11 @@ static nsa_status load_models(struct server *server, nsa_error *err)
         struct served_model *served = &registry->models[i];
         const nsa_model_info *info = nsa_model_describe(served->model);
 
-        served->slot = metrics_model_slot(metrics, i);
-        metrics_set_model_ready(metrics, i, true);
+        metrics_set_model_ready(served->series, true);
         log_event(LOG_INFO, "model", LOG_STR("name", served->name),
                   LOG_STR("version", served->version_text), LOG_STR("op", info->op->name),
                   LOG_STR("path", served->path), LOG_END);
     }
-    atomic_store(&server->metrics, metrics);
     atomic_store(&server->registry, registry);
     atomic_store(&server->ready, true);
     return NSA_OK;
@@ -167,13 +133,11 @@ static nsa_status open_batcher(struct server *server, nsa_error *err)
 
 static int serve(struct server *server)
 {
-    struct metrics *loading_metrics = NULL;
     struct http *http = NULL;
     int exit_status = EXIT_BAD_USAGE;
     nsa_error err;
-    nsa_status status = make_metrics(&loading_metrics, NULL, &err);
+    nsa_status status = make_metrics(server, &err);
 
-    atomic_store(&server->metrics, loading_metrics);
     if (status == NSA_OK)
         status = open_batcher(server, &err);
     if (status == NSA_OK)
@@ -197,9 +161,7 @@ static int serve(struct server *server)
     http_stop(http);
     registry_close(atomic_load(&server->registry));
     nsa_batcher_close(server->batcher);
-    if (atomic_load(&server->metrics) != loading_metrics)
-        metrics_free(atomic_load(&server->metrics));
-    metrics_free(loading_metrics);
+    metrics_free(server->metrics);
     return exit_status;
 }
 

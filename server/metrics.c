@@ -85,10 +85,6 @@ const char *const metrics_reason_labels[METRICS_REASON_COUNT] = {
 
 /* --- labels ---------------------------------------------------------------------------------- */
 
-struct label {
-    const char *name, *value;
-};
-
 static void append_escaped(buffer *b, const char *value)
 {
     for (; *value; value++) {
@@ -101,8 +97,7 @@ static void append_escaped(buffer *b, const char *value)
     }
 }
 
-/* The labels as text, which the caller frees; NULL when memory ran out. */
-static char *make_labels(const struct label *labels, size_t count)
+char *metrics_make_labels(const struct metrics_label *labels, size_t count)
 {
     buffer b = {.max_bytes = MAX_LABELS_BYTES};
 
@@ -119,81 +114,43 @@ static char *make_labels(const struct label *labels, size_t count)
 
 /* --- setup ----------------------------------------------------------------------------------- */
 
-/* Find or add the slot of `op` and `model`; false when memory ran out. */
-static bool add_slot(struct metrics *m, size_t *slot, const char *op, const char *model)
-{
-    const struct label pair[] = {{"op", op}, {"model", model}};
-    char *labels = make_labels(pair, COUNT_OF(pair));
-
-    if (!labels)
-        return false;
-    for (*slot = 0; *slot < m->slot_count; ++*slot) {
-        if (strcmp(m->slots[*slot].labels, labels) == 0) {
-            free(labels);
-            return true;
-        }
-    }
-    m->slots[m->slot_count++].labels = labels;
-    return true;
-}
-
-static bool add_model(struct metrics *m, const struct metrics_model *model)
-{
-    const struct label info[] = {{"model", model->model},
-                                 {"version", model->version},
-                                 {"op", model->op},
-                                 {"precision", model->precision},
-                                 {"sha256", model->sha256}};
-    struct model_series *series = &m->models[m->model_count++];
-
-    series->info_labels = make_labels(info, COUNT_OF(info));
-    series->ready_labels = make_labels(info, 2); /* the model and its version */
-    return series->info_labels && series->ready_labels &&
-           add_slot(m, &series->slot, model->op, model->model);
-}
-
 static bool add_route(struct metrics *m, const char *name, unsigned method_bits)
 {
-    const struct label label = {"route", name};
+    const struct metrics_label label = {"route", name};
     struct route_series *series = &m->routes[m->route_count++];
 
     series->methods = method_bits;
-    series->labels = make_labels(&label, 1);
+    series->labels = metrics_make_labels(&label, 1);
     return series->labels != NULL;
 }
 
 static bool register_series(struct metrics *m, const struct metrics_setup *setup)
 {
-    const struct label build[] = {
+    const struct metrics_label build[] = {
         {"version", setup->version}, {"revision", setup->revision}, {"kernel", setup->kernel}};
-    size_t select_slot;
 
     m->routes = calloc(setup->route_count + 1, sizeof *m->routes);
-    m->slots = calloc(setup->model_count + 1, sizeof *m->slots);
-    m->models = calloc(setup->model_count + 1, sizeof *m->models);
-    if (!m->routes || !m->slots || !m->models)
+    if (!m->routes)
         return false;
     for (size_t i = 0; i < setup->route_count; i++) {
         if (!add_route(m, setup->routes[i].name, setup->routes[i].methods))
             return false;
     }
-    if (!add_route(m, "other", METRICS_GET | METRICS_HEAD | METRICS_POST) ||
-        !add_slot(m, &select_slot, "select", "select"))
+    if (!add_route(m, "other", METRICS_GET | METRICS_HEAD | METRICS_POST))
         return false;
-    assert(select_slot == METRICS_SELECT_SLOT);
-    for (size_t i = 0; i < setup->model_count; i++) {
-        if (!add_model(m, &setup->models[i]))
-            return false;
-    }
-    m->build_labels = make_labels(build, COUNT_OF(build));
-    return m->build_labels != NULL;
+    m->select_slot = metrics_hold_slot(m, "select", "select");
+    m->build_labels = metrics_make_labels(build, COUNT_OF(build));
+    return m->select_slot && m->build_labels;
 }
 
 nsa_status metrics_create(struct metrics **out, const struct metrics_setup *setup, nsa_error *err)
 {
     struct metrics *m = calloc(1, sizeof *m);
 
-    if (!m || !register_series(m, setup)) {
+    if (!m)
+        return nsa_error_set(err, NSA_ENOMEM, "no memory for the metrics");
+    pthread_mutex_init(&m->lock, NULL);
+    if (!register_series(m, setup)) {
         metrics_free(m);
         return nsa_error_set(err, NSA_ENOMEM, "no memory for the metrics");
     }
@@ -205,42 +162,36 @@ void metrics_free(struct metrics *m)
 {
     if (!m)
         return;
+    assert(!m->models);
     for (size_t i = 0; i < m->route_count; i++)
         free(m->routes[i].labels);
-    for (size_t i = 0; i < m->slot_count; i++)
-        free(m->slots[i].labels);
-    for (size_t i = 0; i < m->model_count; i++) {
-        free(m->models[i].info_labels);
-        free(m->models[i].ready_labels);
-    }
+    metrics_release_slot(m, m->select_slot);
+    pthread_mutex_destroy(&m->lock);
     free(m->routes);
-    free(m->slots);
-    free(m->models);
     free(m->build_labels);
     free(m);
 }
 
-size_t metrics_model_slot(const struct metrics *m, size_t model)
-{
-    assert(model < m->model_count);
-    return m->models[model].slot;
-}
-
 /* --- counting -------------------------------------------------------------------------------- */
 
-static void add(counter *c, uint64_t amount)
+uint64_t metrics_load(const counter *c)
+{
+    return atomic_load_explicit(c, memory_order_relaxed);
+}
+
+void metrics_add(counter *c, uint64_t amount)
 {
     atomic_fetch_add_explicit(c, amount, memory_order_relaxed);
 }
 
-static void observe(struct histogram *h, const struct ladder *ladder, uint64_t value)
+void metrics_observe(struct histogram *h, const struct ladder *ladder, uint64_t value)
 {
     size_t bucket = 0;
 
     while (bucket < ladder->count && value > ladder->bounds[bucket].most)
         bucket++;
-    add(&h->buckets[bucket], 1);
-    add(&h->sum, value);
+    metrics_add(&h->buckets[bucket], 1);
+    metrics_add(&h->sum, value);
 }
 
 /* The row of `name` among the methods of a route; OTHER for one that the route does not have. */
@@ -268,54 +219,26 @@ void metrics_count_request(struct metrics *m, size_t route, const char *method, 
     const size_t other = m->route_count - 1;
     struct route_series *series = &m->routes[route < other ? route : other];
 
-    add(&series->requests[find_method(series, method)][find_code(code)], 1);
-}
-
-void metrics_observe_request(struct metrics *m, size_t slot, uint64_t duration_ns)
-{
-    assert(slot < m->slot_count);
-    observe(&m->slots[slot].duration, &metrics_duration_ladder, duration_ns);
-}
-
-void metrics_observe_stage(struct metrics *m, enum metrics_stage stage, uint64_t duration_ns)
-{
-    observe(&m->stages[stage], &metrics_duration_ladder, duration_ns);
-}
-
-void metrics_observe_batch(struct metrics *m, size_t rows)
-{
-    observe(&m->batch_rows, &metrics_rows_ladder, rows);
-}
-
-void metrics_add_rows(struct metrics *m, size_t slot, size_t rows)
-{
-    assert(slot < m->slot_count);
-    add(&m->slots[slot].rows, rows);
+    metrics_add(&series->requests[find_method(series, method)][find_code(code)], 1);
 }
 
 void metrics_reject(struct metrics *m, enum metrics_reason reason)
 {
-    add(&m->rejected[reason], 1);
+    metrics_add(&m->rejected[reason], 1);
 }
 
 void metrics_add_bytes(struct metrics *m, size_t request_bytes, size_t response_bytes)
 {
-    add(&m->request_bytes, request_bytes);
-    add(&m->response_bytes, response_bytes);
+    metrics_add(&m->request_bytes, request_bytes);
+    metrics_add(&m->response_bytes, response_bytes);
 }
 
 void metrics_begin_request(struct metrics *m)
 {
-    add(&m->inflight, 1);
+    metrics_add(&m->inflight, 1);
 }
 
 void metrics_end_request(struct metrics *m)
 {
     atomic_fetch_sub_explicit(&m->inflight, 1, memory_order_relaxed);
-}
-
-void metrics_set_model_ready(struct metrics *m, size_t model, bool ready)
-{
-    assert(model < m->model_count);
-    atomic_store_explicit(&m->models[model].ready, ready, memory_order_relaxed);
 }

@@ -1,9 +1,13 @@
-/* What counting (metrics.c) and printing (metrics_text.c) share; no one else includes it. */
+/*
+ * What counting (metrics.c, metrics_models.c) and printing (metrics_text.c) share; no one else
+ * includes it.
+ */
 #ifndef SERVER_METRICS_INTERNAL_H
 #define SERVER_METRICS_INTERNAL_H
 
 #include "server/metrics.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -59,30 +63,63 @@ struct route_series {
     counter requests[METRICS_METHOD_COUNT][METRICS_CODE_COUNT];
 };
 
-struct slot_series {
+/* What the versions of a model count together. */
+struct metrics_slot {
+    struct metrics_slot *next;
+    size_t holders; /* the series that refer to it, and the metrics if it is select's */
     char *labels;
     counter rows;
     struct histogram duration;
 };
 
-struct model_series {
+struct metrics_model_series {
+    struct metrics_model_series *next;
+    struct metrics_slot *slot;
     char *info_labels, *ready_labels;
-    size_t slot;
     atomic_bool ready;
+    counter success_count, success_ns, fail_count, fail_ns, execution_count, last_inference_ms;
+    counter stage_ns[METRICS_STAGE_COUNT]; /* of the successes */
 };
 
 struct metrics {
     struct route_series *routes; /* the last is "other" */
     size_t route_count;
-    struct slot_series *slots;
-    size_t slot_count;
-    struct model_series *models;
-    size_t model_count;
     char *build_labels;
+    struct metrics_slot *select_slot; /* held for good */
+
+    /* Guards the two lists, their `next` and the slots' holders; not what is counted in them. */
+    pthread_mutex_t lock;
+    struct metrics_slot *slots;          /* by labels */
+    struct metrics_model_series *models; /* by ready_labels, of the same the newest first */
+
     struct histogram stages[METRICS_STAGE_COUNT];
     struct histogram batch_rows;
     counter request_bytes, response_bytes, inflight;
     counter rejected[METRICS_REASON_COUNT];
 };
+
+/* --- metrics.c ----------------------------------------------------------------------------- */
+
+struct metrics_label {
+    const char *name, *value;
+};
+
+/* The labels as they are printed, which the caller frees; NULL when memory ran out. */
+char *metrics_make_labels(const struct metrics_label *labels, size_t count);
+
+uint64_t metrics_load(const counter *c);
+void metrics_add(counter *c, uint64_t amount);
+void metrics_observe(struct histogram *h, const struct ladder *ladder, uint64_t value);
+
+/* --- metrics_models.c ---------------------------------------------------------------------- */
+
+/*
+ * Find or add the slot of `op` and `model`, with one more holder; NULL when memory ran out. The
+ * lock is held, or nobody else knows `m`.
+ */
+struct metrics_slot *metrics_hold_slot(struct metrics *m, const char *op, const char *model);
+
+/* Free `slot` with its last holder. NULL is allowed; the lock as above. */
+void metrics_release_slot(struct metrics *m, struct metrics_slot *slot);
 
 #endif

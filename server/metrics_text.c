@@ -2,6 +2,7 @@
 #include "server/process_metrics.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #define NS_PER_SECOND UINT64_C(1000000000)
 
@@ -20,11 +21,6 @@ struct family {
     void (*write)(const struct scrape *scrape, const struct family *family);
     size_t offset;
 };
-
-static uint64_t load(const counter *c)
-{
-    return atomic_load_explicit(c, memory_order_relaxed);
-}
 
 /* "name{labels} value"; without labels no braces. */
 static void append_series(buffer *out, const char *name, const char *labels, uint64_t value)
@@ -59,10 +55,10 @@ static void append_histogram(buffer *out, const char *name, const char *labels,
     const char *comma = labels ? "," : "{";
     const char *close = labels ? "}" : "";
     uint64_t count = 0;
-    uint64_t sum = load(&h->sum);
+    uint64_t sum = metrics_load(&h->sum);
 
     for (size_t i = 0; i <= ladder->count; i++) {
-        count += load(&h->buckets[i]);
+        count += metrics_load(&h->buckets[i]);
         append_part(out, name, "_bucket", labels);
         buffer_printf(out, "%sle=\"%s\"} %" PRIu64 "\n", comma,
                       i < ladder->count ? ladder->bounds[i].text : "+Inf", count);
@@ -93,7 +89,7 @@ static void write_requests(const struct scrape *s, const struct family *family)
             for (size_t c = 0; c < METRICS_CODE_COUNT; c++) {
                 append_part(s->out, family->name, "", route->labels);
                 buffer_printf(s->out, ",method=\"%s\",code=\"%s\"} %" PRIu64 "\n", method->name,
-                              metrics_codes[c].text, load(&route->requests[i][c]));
+                              metrics_codes[c].text, metrics_load(&route->requests[i][c]));
             }
         }
     }
@@ -101,12 +97,9 @@ static void write_requests(const struct scrape *s, const struct family *family)
 
 static void write_request_durations(const struct scrape *s, const struct family *family)
 {
-    for (size_t i = 0; i < s->metrics->slot_count; i++) {
-        const struct slot_series *slot = &s->metrics->slots[i];
-
+    for (const struct metrics_slot *slot = s->metrics->slots; slot; slot = slot->next)
         append_histogram(s->out, family->name, slot->labels, &slot->duration,
                          &metrics_duration_ladder);
-    }
 }
 
 static void write_stages(const struct scrape *s, const struct family *family)
@@ -123,31 +116,54 @@ static void write_batch_rows(const struct scrape *s, const struct family *family
 
 static void write_rows(const struct scrape *s, const struct family *family)
 {
-    for (size_t i = 0; i < s->metrics->slot_count; i++)
-        append_series(s->out, family->name, s->metrics->slots[i].labels,
-                      load(&s->metrics->slots[i].rows));
+    for (const struct metrics_slot *slot = s->metrics->slots; slot; slot = slot->next)
+        append_series(s->out, family->name, slot->labels, metrics_load(&slot->rows));
 }
 
 static void write_rejected(const struct scrape *s, const struct family *family)
 {
     for (size_t i = 0; i < METRICS_REASON_COUNT; i++)
         append_series(s->out, family->name, metrics_reason_labels[i],
-                      load(&s->metrics->rejected[i]));
+                      metrics_load(&s->metrics->rejected[i]));
+}
+
+static bool is_ready(const struct metrics_model_series *model)
+{
+    return atomic_load_explicit(&model->ready, memory_order_relaxed);
+}
+
+/*
+ * Step past all series with the labels of *at, and return the one to print: the newest that is
+ * ready, or without one the newest.
+ */
+static const struct metrics_model_series *next_model(const struct metrics_model_series **at)
+{
+    const struct metrics_model_series *newest = *at;
+    const struct metrics_model_series *ready = NULL;
+
+    for (; *at && strcmp((*at)->ready_labels, newest->ready_labels) == 0; *at = (*at)->next) {
+        if (!ready && is_ready(*at))
+            ready = *at;
+    }
+    return ready ? ready : newest;
 }
 
 static void write_model_info(const struct scrape *s, const struct family *family)
 {
-    for (size_t i = 0; i < s->metrics->model_count; i++)
-        append_series(s->out, family->name, s->metrics->models[i].info_labels, 1);
+    const struct metrics_model_series *at = s->metrics->models;
+
+    while (at)
+        append_series(s->out, family->name, next_model(&at)->info_labels, 1);
 }
 
 static void write_model_ready(const struct scrape *s, const struct family *family)
 {
-    for (size_t i = 0; i < s->metrics->model_count; i++) {
-        const struct model_series *model = &s->metrics->models[i];
+    const struct metrics_model_series *at = s->metrics->models;
 
-        append_series(s->out, family->name, model->ready_labels,
-                      atomic_load_explicit(&model->ready, memory_order_relaxed));
+    while (at) {
+        const struct metrics_model_series *model = next_model(&at);
+
+        append_series(s->out, family->name, model->ready_labels, is_ready(model));
     }
 }
 
@@ -160,7 +176,8 @@ static void write_counter(const struct scrape *s, const struct family *family)
 {
     const char *base = (const char *)s->metrics;
 
-    append_series(s->out, family->name, NULL, load((const counter *)(base + family->offset)));
+    append_series(s->out, family->name, NULL,
+                  metrics_load((const counter *)(base + family->offset)));
 }
 
 static void write_gauge(const struct scrape *s, const struct family *family)
@@ -198,10 +215,11 @@ static const struct family families[] = {
      write_build_info, 0},
 };
 
-void metrics_write(const struct metrics *m, const struct metrics_gauges *gauges, buffer *out)
+void metrics_write(struct metrics *m, const struct metrics_gauges *gauges, buffer *out)
 {
     const struct scrape scrape = {m, gauges, out};
 
+    pthread_mutex_lock(&m->lock);
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         const struct family *family = &families[i];
 
@@ -209,5 +227,6 @@ void metrics_write(const struct metrics *m, const struct metrics_gauges *gauges,
                       family->type);
         family->write(&scrape, family);
     }
+    pthread_mutex_unlock(&m->lock);
     process_metrics_write(out, "/proc");
 }

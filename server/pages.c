@@ -93,7 +93,7 @@ void page_metrics(struct exchange *ex)
     const struct metrics_gauges gauges = {stats.queued_rows, stats.queued_bytes};
     buffer page = {.max_bytes = MAX_PAGE_BYTES};
 
-    metrics_write(atomic_load(&ex->server->metrics), &gauges, &page);
+    metrics_write(ex->metrics, &gauges, &page);
     answer_buffer(ex, 200, "text/plain; version=0.0.4; charset=utf-8", &page);
     answer_header(ex, "Vary", "Accept-Encoding");
     answer_compress(ex);

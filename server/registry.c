@@ -151,15 +151,38 @@ nsa_status registry_load(struct registry **out, const struct config *config, nsa
     return NSA_OK;
 }
 
-nsa_status registry_open_lanes(struct registry *registry, nsa_batcher *batcher, nsa_error *err)
+static void batch_done(void *context, size_t rows, uint64_t compute_ns)
+{
+    const struct served_model *served = context;
+
+    (void)compute_ns;
+    metrics_count_batch(served->metrics, served->series, rows);
+}
+
+/* `served` stays where it is as long as its queue is open. */
+static nsa_status open_model(struct served_model *served, nsa_batcher *batcher,
+                             struct metrics *metrics, nsa_error *err)
+{
+    const nsa_model_info *info = nsa_model_describe(served->model);
+    const struct metrics_model labels = {served->name, served->version_text, info->op->name,
+                                         nsa_precision_name(info->precision), info->sha256};
+    nsa_status status = metrics_add_model(metrics, &served->series, &labels, err);
+
+    if (status != NSA_OK)
+        return status;
+    served->metrics = metrics;
+    served->lane_options.batch_done = batch_done;
+    served->lane_options.context = served;
+    return nsa_lane_open(&served->lane, batcher, served->model, &served->lane_options, err);
+}
+
+nsa_status registry_open(struct registry *registry, nsa_batcher *batcher, struct metrics *metrics,
+                         nsa_error *err)
 {
     nsa_status status = NSA_OK;
 
-    for (size_t i = 0; i < registry->count && status == NSA_OK; i++) {
-        struct served_model *served = &registry->models[i];
-
-        status = nsa_lane_open(&served->lane, batcher, served->model, &served->lane_options, err);
-    }
+    for (size_t i = 0; i < registry->count && status == NSA_OK; i++)
+        status = open_model(&registry->models[i], batcher, metrics, err);
     return status;
 }
 
@@ -168,10 +191,13 @@ void registry_close(struct registry *registry)
     if (!registry)
         return;
     for (size_t i = 0; i < registry->count; i++) {
-        nsa_lane_close(registry->models[i].lane);
-        nsa_model_unref(registry->models[i].model);
-        free(registry->models[i].path);
-        free(registry->models[i].description);
+        struct served_model *served = &registry->models[i];
+
+        nsa_lane_close(served->lane);
+        metrics_remove_model(served->metrics, served->series);
+        nsa_model_unref(served->model);
+        free(served->path);
+        free(served->description);
     }
     free(registry->models);
     free(registry);

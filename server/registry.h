@@ -2,6 +2,7 @@
 #ifndef SERVER_REGISTRY_H
 #define SERVER_REGISTRY_H
 
+#include "server/metrics.h"
 #include "server/options.h"
 
 #include <nsa/batcher.h>
@@ -20,8 +21,9 @@ struct served_model {
     char *description; /* from config.json, or NULL */
     nsa_model *model;
     nsa_lane *lane;
-    size_t slot; /* of the metrics of its op and name */
     nsa_lane_options lane_options;
+    struct metrics *metrics; /* of the series */
+    struct metrics_model_series *series;
 };
 
 /* Immutable once opened; sorted by name, then the highest version first. */
@@ -38,10 +40,14 @@ struct registry {
  */
 nsa_status registry_load(struct registry **out, const struct config *config, nsa_error *err);
 
-/* Open the queue of each model. On an error some may be open: close the registry. */
-nsa_status registry_open_lanes(struct registry *registry, nsa_batcher *batcher, nsa_error *err);
+/*
+ * Open the queue of each model, and its series in `metrics`, which outlives the registry. On an
+ * error some may be open: close the registry.
+ */
+nsa_status registry_open(struct registry *registry, nsa_batcher *batcher, struct metrics *metrics,
+                         nsa_error *err);
 
-/* Wait for the queues to empty, and free all. NULL is allowed. */
+/* Wait for the queues to empty, remove the series, and free all. NULL is allowed. */
 void registry_close(struct registry *registry);
 
 /**

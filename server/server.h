@@ -13,14 +13,10 @@ struct registry;
 
 struct server {
     struct config config;
+    struct metrics *metrics;
     nsa_batcher *batcher;
 
-    /*
-     * NULL, and metrics without models, while the models load; set once, before `ready`. An
-     * exchange uses the metrics that it began with, which live as long as the server.
-     */
-    _Atomic(struct registry *) registry;
-    _Atomic(struct metrics *) metrics;
+    _Atomic(struct registry *) registry; /* NULL while the models load; set once, before `ready` */
 
     atomic_bool ready;    /* models are loaded and no drain has begun */
     atomic_bool draining; /* answers carry Connection: close */

@@ -1,71 +1,10 @@
-#include "tests/unit/support.h"
-
-#include "server/metrics.h"
+#include "tests/unit/scrape.h"
 
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-enum { ROUTE_SELECT, ROUTE_MODELS, ROUTE_OTHER };
-
-static const struct metrics_route routes[] = {
-    {"/v1/select", METRICS_POST},
-    {"/v1/models", METRICS_GET | METRICS_HEAD},
-};
-
-static const struct metrics_model models[] = {
-    {"select", "1", "select", "f32", ""},
-    {"demo", "1", "compress", "f32", "abc"},
-    {"demo", "2", "compress", "bf16", "def"},
-    {"we\"ird\\\nname", "1", "posembed", "f32", "012"},
-};
-
-static const struct metrics_setup setup = {routes, 2, models, 4, "0.1.0", "r\"1", "avx2"};
-static const struct metrics_gauges gauges = {11, 22};
-
-static struct metrics *created(void)
-{
-    struct metrics *m = NULL;
-
-    assert_status(NSA_OK, metrics_create(&m, &setup, NULL));
-    return m;
-}
-
-/* A scrape, NUL-terminated; the caller frees. */
-static char *scraped(const struct metrics *m)
-{
-    buffer out = {.max_bytes = (size_t)1 << 20};
-
-    metrics_write(m, &gauges, &out);
-    buffer_append(&out, "", 1);
-    assert_status(NSA_OK, out.status);
-    return out.data;
-}
-
-/* The text of the value of `series` in a scrape; NULL when it is not there. */
-static const char *find_series(const char *text, const char *series)
-{
-    size_t size = strlen(series);
-
-    for (const char *line = text; *line; line = strchr(line, '\n') + 1) {
-        if (strncmp(line, series, size) == 0 && line[size] == ' ')
-            return line + size + 1;
-    }
-    return NULL;
-}
-
-static void expect(const struct metrics *m, const char *series, double expected)
-{
-    char *text = scraped(m);
-    const char *value = find_series(text, series);
-
-    if (!value)
-        fail_msg("no series %s", series);
-    else if (strtod(value, NULL) != expected)
-        fail_msg("%s: expected %.17g, got %.20s", series, expected, value);
-    free(text);
-}
+static const struct metrics_model demo = {"demo", "1", "compress", "f32", "abc"};
+static const struct metrics_model weird = {"we\"ird\\\nname", "1", "posembed", "f32", "012"};
 
 static const char *const zeros[] = {
     "nsad_http_requests_total{route=\"/v1/select\",method=\"POST\",code=\"200\"}",
@@ -74,9 +13,6 @@ static const char *const zeros[] = {
     "nsad_http_requests_total{route=\"other\",method=\"GET\",code=\"404\"}",
     "nsad_http_requests_total{route=\"other\",method=\"OTHER\",code=\"504\"}",
     "nsad_request_duration_seconds_count{op=\"select\",model=\"select\"}",
-    "nsad_request_duration_seconds_bucket{op=\"compress\",model=\"demo\",le=\"1e-05\"}",
-    "nsad_request_duration_seconds_bucket{op=\"compress\",model=\"demo\",le=\"+Inf\"}",
-    "nsad_request_duration_seconds_sum{op=\"posembed\",model=\"we\\\"ird\\\\\\nname\"}",
     "nsad_stage_duration_seconds_count{stage=\"parse\"}",
     "nsad_stage_duration_seconds_count{stage=\"queue\"}",
     "nsad_stage_duration_seconds_count{stage=\"compute\"}",
@@ -84,7 +20,7 @@ static const char *const zeros[] = {
     "nsad_batch_rows_bucket{le=\"65536\"}",
     "nsad_batch_rows_sum",
     "nsad_batch_rows_count",
-    "nsad_rows_total{op=\"compress\",model=\"demo\"}",
+    "nsad_rows_total{op=\"select\",model=\"select\"}",
     "nsad_request_bytes_total",
     "nsad_response_bytes_total",
     "nsad_inflight_requests",
@@ -94,7 +30,6 @@ static const char *const zeros[] = {
     "nsad_rejected_total{reason=\"body_too_large\"}",
     "nsad_rejected_total{reason=\"slow_request\"}",
     "nsad_rejected_total{reason=\"not_ready\"}",
-    "nsad_model_ready{model=\"demo\",version=\"2\"}",
 };
 
 static void everything_is_there_from_the_start(void **state)
@@ -107,10 +42,6 @@ static void everything_is_there_from_the_start(void **state)
     expect(m, "nsad_queue_rows", 11);
     expect(m, "nsad_queue_bytes", 22);
     expect(m, "nsad_build_info{version=\"0.1.0\",revision=\"r\\\"1\",kernel=\"avx2\"}", 1);
-    expect(m,
-           "nsad_model_info{model=\"demo\",version=\"2\",op=\"compress\",precision=\"bf16\","
-           "sha256=\"def\"}",
-           1);
     metrics_free(m);
     metrics_free(NULL);
 }
@@ -119,10 +50,13 @@ static void everything_is_there_from_the_start(void **state)
 static void the_text_is_well_formed(void **state)
 {
     struct metrics *m = created();
+    struct metrics_model_series *series[] = {added(m, &demo), added(m, &weird), added(m, &demo)};
     char *text = scraped(m);
     char family[128] = "", kind[16] = "";
 
     (void)state;
+    assert_non_null(
+        find_series(text, "nsad_rows_total{op=\"posembed\",model=\"we\\\"ird\\\\\\nname\"}"));
     for (const char *line = text; *line; line = strchr(line, '\n') + 1) {
         size_t name = strcspn(line, "{ ");
         const char *value = line + name;
@@ -152,6 +86,8 @@ static void the_text_is_well_formed(void **state)
             assert_int_not_equal(0, strncmp(line, other, (size_t)(value - line) + 1));
     }
     free(text);
+    for (size_t i = 0; i < 3; i++)
+        metrics_remove_model(m, series[i]);
     metrics_free(m);
 }
 
@@ -194,15 +130,15 @@ static void the_number_of_series_is_bounded(void **state)
 
 static void buckets_hold_their_upper_bound(void **state)
 {
+    static const uint64_t durations[] = {0, 10000, 10001, 10000000000, 10000000001};
+    static const size_t rows[] = {1, 3, 65536, 65537};
+    const uint64_t stages[METRICS_STAGE_COUNT] = {[METRICS_QUEUE] = 1500000000};
     struct metrics *m = created();
-    const size_t slot = metrics_model_slot(m, 1);
+    struct metrics_model_series *series = added(m, &demo);
 
     (void)state;
-    metrics_observe_request(m, slot, 0);
-    metrics_observe_request(m, slot, 10000);
-    metrics_observe_request(m, slot, 10001);
-    metrics_observe_request(m, slot, 10000000000);
-    metrics_observe_request(m, slot, 10000000001);
+    for (size_t i = 0; i < sizeof durations / sizeof *durations; i++)
+        metrics_count_success(m, series, stages, durations[i], 0);
 #define DEMO(part, le) "nsad_request_duration_seconds" part "{op=\"compress\",model=\"demo\"" le "}"
     expect(m, DEMO("_bucket", ",le=\"1e-05\""), 2);
     expect(m, DEMO("_bucket", ",le=\"2.5e-05\""), 3);
@@ -212,20 +148,19 @@ static void buckets_hold_their_upper_bound(void **state)
     expect(m, DEMO("_count", ""), 5);
     expect(m, DEMO("_sum", ""), 20.000020002);
     expect(m, "nsad_request_duration_seconds_count{op=\"select\",model=\"select\"}", 0);
-    metrics_observe_stage(m, METRICS_QUEUE, 1500000000);
-    expect(m, "nsad_stage_duration_seconds_sum{stage=\"queue\"}", 1.5);
-    expect(m, "nsad_stage_duration_seconds_bucket{stage=\"queue\",le=\"2.5\"}", 1);
+    expect(m, "nsad_stage_duration_seconds_sum{stage=\"queue\"}", 7.5);
+    expect(m, "nsad_stage_duration_seconds_bucket{stage=\"queue\",le=\"2.5\"}", 5);
     expect(m, "nsad_stage_duration_seconds_bucket{stage=\"queue\",le=\"1\"}", 0);
-    metrics_observe_batch(m, 1);
-    metrics_observe_batch(m, 3);
-    metrics_observe_batch(m, 65536);
-    metrics_observe_batch(m, 65537);
+    expect(m, "nsad_stage_duration_seconds_bucket{stage=\"compute\",le=\"1e-05\"}", 5);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        metrics_count_batch(m, series, rows[i]);
     expect(m, "nsad_batch_rows_bucket{le=\"1\"}", 1);
     expect(m, "nsad_batch_rows_bucket{le=\"2\"}", 1);
     expect(m, "nsad_batch_rows_bucket{le=\"4\"}", 2);
     expect(m, "nsad_batch_rows_bucket{le=\"65536\"}", 3);
     expect(m, "nsad_batch_rows_bucket{le=\"+Inf\"}", 4);
     expect(m, "nsad_batch_rows_sum", 131077);
+    metrics_remove_model(m, series);
     metrics_free(m);
 }
 
@@ -239,18 +174,22 @@ static void each_bucket_says_its_bound(void **state)
     (void)state;
     for (; scale <= 1e10; scale *= bound % 3 == 0 ? 10 : 1) {
         double ns = steps[bound++ % 3] * scale;
-        struct metrics *m = created();
+        uint64_t stages[METRICS_STAGE_COUNT] = {[METRICS_PARSE] = (uint64_t)ns};
+        struct metrics *m;
+        struct metrics_model_series *model;
         char series[128];
 
-        if (ns > 1e10) {
-            metrics_free(m);
+        if (ns > 1e10)
             break;
-        }
+        m = created();
+        model = added(m, &demo);
         snprintf(series, sizeof series,
                  "nsad_stage_duration_seconds_bucket{stage=\"parse\",le=\"%g\"}", ns / 1e9);
-        metrics_observe_stage(m, METRICS_PARSE, (uint64_t)ns);
-        metrics_observe_stage(m, METRICS_PARSE, (uint64_t)ns + 1);
+        metrics_count_success(m, model, stages, 0, 0);
+        stages[METRICS_PARSE]++;
+        metrics_count_success(m, model, stages, 0, 0);
         expect(m, series, 1);
+        metrics_remove_model(m, model);
         metrics_free(m);
     }
     assert_int_equal(20, bound); /* nineteen, and the one past the end */
@@ -261,14 +200,6 @@ static void the_other_counters_count(void **state)
     struct metrics *m = created();
 
     (void)state;
-    assert_int_equal(METRICS_SELECT_SLOT, metrics_model_slot(m, 0));
-    assert_int_equal(metrics_model_slot(m, 1), metrics_model_slot(m, 2));
-    assert_int_not_equal(metrics_model_slot(m, 1), metrics_model_slot(m, 3));
-    metrics_add_rows(m, metrics_model_slot(m, 1), 5);
-    metrics_add_rows(m, metrics_model_slot(m, 2), 6);
-    metrics_add_rows(m, METRICS_SELECT_SLOT, 7);
-    expect(m, "nsad_rows_total{op=\"compress\",model=\"demo\"}", 11);
-    expect(m, "nsad_rows_total{op=\"select\",model=\"select\"}", 7);
     metrics_add_bytes(m, 100, 7);
     metrics_add_bytes(m, (size_t)1 << 62, 0);
     expect(m, "nsad_request_bytes_total", 0x1p62 + 100);
@@ -282,24 +213,24 @@ static void the_other_counters_count(void **state)
     metrics_reject(m, METRICS_NOT_READY);
     expect(m, "nsad_rejected_total{reason=\"queue_full\"}", 1);
     expect(m, "nsad_rejected_total{reason=\"not_ready\"}", 2);
-    metrics_set_model_ready(m, 2, true);
-    expect(m, "nsad_model_ready{model=\"demo\",version=\"2\"}", 1);
-    expect(m, "nsad_model_ready{model=\"demo\",version=\"1\"}", 0);
-    metrics_set_model_ready(m, 2, false);
-    expect(m, "nsad_model_ready{model=\"demo\",version=\"2\"}", 0);
     metrics_free(m);
 }
 
 #define THREADS 4
 #define EVENTS 20000
 
-static void *observe_many(void *context)
+struct counting {
+    struct metrics *metrics;
+    struct metrics_model_series *series;
+};
+
+static void *count_many(void *context)
 {
-    struct metrics *m = context;
+    const struct counting *counting = context;
 
     for (size_t i = 0; i < EVENTS; i++) {
-        metrics_observe_batch(m, i % 3000);
-        metrics_count_request(m, ROUTE_SELECT, "POST", 200);
+        metrics_count_batch(counting->metrics, counting->series, i % 3000);
+        metrics_count_request(counting->metrics, ROUTE_SELECT, "POST", 200);
     }
     return NULL;
 }
@@ -307,11 +238,12 @@ static void *observe_many(void *context)
 static void nothing_is_lost_and_a_scrape_agrees_with_itself(void **state)
 {
     struct metrics *m = created();
+    struct counting counting = {m, added(m, &demo)};
     pthread_t threads[THREADS];
 
     (void)state;
     for (size_t i = 0; i < THREADS; i++)
-        assert_int_equal(0, pthread_create(&threads[i], NULL, observe_many, m));
+        assert_int_equal(0, pthread_create(&threads[i], NULL, count_many, &counting));
     for (size_t scrape = 0; scrape < 50; scrape++) {
         char *text = scraped(m);
         const char *s = strstr(text, "\nnsad_batch_rows_bucket");
@@ -331,6 +263,7 @@ static void nothing_is_lost_and_a_scrape_agrees_with_itself(void **state)
     expect(m, "nsad_batch_rows_count", THREADS * EVENTS);
     expect(m, "nsad_http_requests_total{route=\"/v1/select\",method=\"POST\",code=\"200\"}",
            THREADS * EVENTS);
+    metrics_remove_model(m, counting.series);
     metrics_free(m);
 }
 

@@ -1,4 +1,4 @@
-#include "tests/unit/support.h"
+#include "tests/unit/scrape.h"
 
 #include "server/log.h"
 #include "server/registry.h"
@@ -240,25 +240,82 @@ static void names_and_versions(void **state)
     assert_int_equal(0, model_version_parse(""));
 }
 
-static nsa_status load_and_close(void *context)
+/* --- opening ------------------------------------------------------------------------------- */
+
+/* What a registry is opened with. */
+struct surroundings {
+    nsa_batcher *batcher;
+    struct metrics *metrics;
+};
+
+static void open_surroundings(struct surroundings *around)
 {
+    const nsa_batcher_options options = {.worker_count = 1, .max_queue_bytes = SIZE_MAX};
+
+    assert_status(NSA_OK, nsa_batcher_open(&around->batcher, &options, NULL));
+    around->metrics = created();
+}
+
+/* metrics_free() asserts that no model is left. */
+static void close_surroundings(struct surroundings *around)
+{
+    nsa_batcher_close(around->batcher);
+    metrics_free(around->metrics);
+}
+
+static void batches_count_for_their_version(void **state)
+{
+    struct surroundings around;
     struct registry *registry;
+    const struct served_model *served;
+    struct metrics_statistics statistics;
+    nsa_error err;
+
+    (void)state;
+    put_golden("keys/1", "compress_tiny.safetensors");
+    put_golden("keys/2", "compress_tiny.safetensors");
+    open_surroundings(&around);
+    assert_status(NSA_OK, load(&registry, &err));
+    assert_status(NSA_OK, registry_open(registry, around.batcher, around.metrics, &err));
+    expect(around.metrics, "nsad_model_ready{model=\"keys\",version=\"1\"}", 0);
+    expect(around.metrics, "nsad_model_ready{model=\"keys\",version=\"2\"}", 0);
+    expect(around.metrics, "nsad_rows_total{op=\"compress\",model=\"keys\"}", 0);
+    for (uint32_t version = 1; version <= 2; version++) {
+        served = find(registry, NSA_COMPRESS, "keys", version == 1 ? "1" : "2", &err);
+        for (uint32_t batch = 0; batch < version; batch++)
+            served->lane_options.batch_done(served->lane_options.context, 5, 0);
+        metrics_read_statistics(served->series, &statistics);
+        assert_int_equal(version, statistics.execution_count);
+    }
+    expect(around.metrics, "nsad_batch_rows_sum", 15);
+    registry_close(registry);
+    close_surroundings(&around);
+}
+
+static nsa_status load_open_and_close(void *context)
+{
+    const struct surroundings *around = context;
+    struct registry *registry = NULL;
     nsa_error err;
     nsa_status status = load(&registry, &err);
 
-    (void)context;
     if (status == NSA_OK)
-        registry_close(registry);
+        status = registry_open(registry, around->batcher, around->metrics, &err);
+    registry_close(registry);
     /* A model that there is no memory for is refused like a broken one. */
     return status == NSA_EINVAL ? NSA_ENOMEM : status;
 }
 
 static void every_failed_allocation_is_survived(void **state)
 {
+    struct surroundings around;
+
     (void)state;
     put_golden("keys/1", "compress_tiny.safetensors");
     put_config("keys", "{\"description\": \"text\"}");
-    check_every_allocation(load_and_close, NULL);
+    open_surroundings(&around);
+    check_every_allocation(load_open_and_close, &around);
+    close_surroundings(&around);
 }
 
 int main(void)
@@ -271,6 +328,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_bad_config_json_is_refused_by_key, begin, end),
         cmocka_unit_test_setup_teardown(each_refused_model_counts, begin, end),
         cmocka_unit_test(names_and_versions),
+        cmocka_unit_test_setup_teardown(batches_count_for_their_version, begin, end),
         cmocka_unit_test_setup_teardown(every_failed_allocation_is_survived, begin, end),
     };
     int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
