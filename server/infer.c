@@ -19,10 +19,13 @@
 /* Bytes between the tensor and the end of its allocation: aligned_alloc() wants a multiple. */
 #define OUTPUT_ALIGN 64
 
-static void free_inference(void *state)
+/* The exchange is over; one whose model was found and that was not answered with 200 has failed. */
+static void end_inference(void *state)
 {
     struct inference *inference = state;
 
+    if (inference->served && !inference->counted)
+        metrics_count_failure(inference->served->series, nsa_now_ns() - inference->ex->begin_ns);
     free(inference->input_memory);
     for (size_t i = 0; i < NSA_MAX_OUTPUTS; i++)
         free(inference->output_memory[i]);
@@ -235,6 +238,7 @@ static void count_answer(struct inference *inference)
 
     metrics_count_success(ex->metrics, inference->served->series, inference->stage_ns,
                           nsa_now_ns() - ex->begin_ns, inference->request.rows);
+    inference->counted = true;
 }
 
 static void refuse(struct inference *inference, nsa_status status, const char *stage)
@@ -376,7 +380,7 @@ void infer_submit(struct exchange *ex)
     inference->ex = ex;
     inference->mark_ns = nsa_now_ns();
     ex->state = inference;
-    ex->free_state = free_inference;
+    ex->free_state = end_inference;
     if (!decode_content(ex) || !choose_codecs(inference))
         return;
     status = read_request(inference, &err);

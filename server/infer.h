@@ -27,6 +27,7 @@ struct inference {
     size_t head_bytes;
     uint64_t mark_ns; /* when the current stage began */
     uint64_t stage_ns[METRICS_STAGE_COUNT];
+    bool counted; /* as a success of the model */
 };
 
 /* Handle POST /v1/<op>; the op is the route's. */
