@@ -13,7 +13,7 @@ CLANG_FORMAT ?= clang-format
 PKG_CONFIG ?= pkg-config
 
 LIB_PACKAGES := jansson openblas nettle
-SERVER_PACKAGES := libmicrohttpd jansson zlib
+SERVER_PACKAGES := libmicrohttpd jansson zlib nettle
 TEST_PACKAGES := cmocka libcurl
 
 # What Debian calls what the build and the tests need.

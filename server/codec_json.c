@@ -12,7 +12,7 @@
 /* Arrays that an answer may nest whatever it holds; beyond, two for each number. */
 #define FREE_ARRAYS ((size_t)1 << 16)
 
-static const json_place places[] = {{1, INPUT_KEY}, {0, NULL}};
+static const json_place places[] = {{.depth = 1, .key = INPUT_KEY, .kind = JSON_ARRAY}, {0}};
 
 /* The array takes the shape that the request gives, if it gives one. */
 static nsa_status apply_shape(nsa_tensor *input, const struct fields *fields, nsa_error *err)
@@ -69,7 +69,7 @@ static nsa_status read_document(struct inference *inference, const json_document
         nsa_status status = NSA_OK;
 
         if (strcmp(key, INPUT_KEY) == 0)
-            span = json_document_array(document, value);
+            span = json_document_span(document, value);
         else
             status = fields_set_json(&inference->fields, key, value, err);
         if (status != NSA_OK)

@@ -10,14 +10,28 @@
 /* Bytes looked at together when an array is skipped; their counts fit a byte. */
 #define BLOCK_BYTES 64
 
-/* What stands for an array: its index, which is one digit, and a space so that no ".5" joins it. */
+/* What stands for a value: its index, which is one digit, and a space so that no ".5" joins it. */
 #define PLACEHOLDER_BYTES 2
-_Static_assert(JSON_MAX_ARRAYS <= 10, "a placeholder is one digit");
+_Static_assert(JSON_MAX_SPANS <= 10, "a placeholder is one digit");
+
+/* As much of a client's key as a message shows. */
+#define KEY_TEXT_BYTES 100
 
 struct json_document {
     json_t *root;
-    size_t array_count;
-    json_span arrays[JSON_MAX_ARRAYS]; /* in the order of the text */
+    size_t span_count;
+    json_span spans[JSON_MAX_SPANS]; /* in the order of the text */
+};
+
+/* The kinds of values that are taken out. */
+static const struct {
+    char opening;
+    const char *name;
+    const char *noun;
+    const char *plural;
+} kinds[] = {
+    [JSON_ARRAY] = {'[', "an array of numbers", "array", "arrays of numbers"},
+    [JSON_STRING] = {'"', "a string", "string", "strings"},
 };
 
 typedef struct walker {
@@ -42,12 +56,15 @@ static const char *skip_string(const char *p, const char *end)
     return NULL;
 }
 
-/* Whether the string [raw, end), quotes included, spells `key` (ASCII), with \u escapes or not. */
-static bool key_equal(const char *raw, const char *end, const char *key)
+/*
+ * Whether the string [raw, end), quotes included, spells the key of `place` or begins with it, with
+ * \u escapes or not: there is no shorter escape for what such keys are made of.
+ */
+static bool key_matches(const char *raw, const char *end, const json_place *place)
 {
     const char *p = raw + 1;
 
-    for (; *key; key++) {
+    for (const char *key = place->key; *key; key++) {
         if (*p == *key) {
             p++;
         } else if (p[0] == '\\' && p[1] == 'u' && end - p > 6) {
@@ -61,16 +78,31 @@ static bool key_equal(const char *raw, const char *end, const char *key)
             return false;
         }
     }
-    return p == end - 1;
+    return place->prefix || p == end - 1;
 }
 
 static const json_place *find_place(const walker *w, const char *raw, const char *end)
 {
     for (const json_place *place = w->places; place->key; place++) {
-        if (place->depth == w->depth && key_equal(raw, end, place->key))
+        if (place->depth == w->depth && key_matches(raw, end, place))
             return place;
     }
     return NULL;
+}
+
+/* What messages call the value behind the key [raw, end): of a prefix, what the document has. */
+static const char *key_text(char text[KEY_TEXT_BYTES], const json_place *place, const char *raw,
+                            const char *end)
+{
+    size_t bytes = (size_t)(end - raw) - 2;
+
+    if (!place->prefix)
+        return place->key;
+    if (bytes > KEY_TEXT_BYTES - 1)
+        bytes = KEY_TEXT_BYTES - 1;
+    memcpy(text, raw + 1, bytes);
+    text[bytes] = '\0';
+    return text;
 }
 
 /*
@@ -127,30 +159,32 @@ static const char *skip_array(json_span *span, const char *end)
     return NULL;
 }
 
-/* Take out the array that should be the value at w->at, behind the key of `place`. */
-static nsa_status take_array(walker *w, const json_place *place)
+/* Take out the value at w->at, which should be of the kind of `place`, behind the key `name`. */
+static nsa_status take_value(walker *w, const json_place *place, const char *name)
 {
     json_document *document = w->document;
     json_span span = {.begin = w->at};
 
     if (w->at == w->end)
         return NSA_OK; /* jansson says what is missing */
-    if (*w->at != '[') {
-        const char *name = json_value_name(*w->at);
+    if (*w->at != kinds[place->kind].opening) {
+        const char *got = json_value_name(*w->at);
 
-        if (!name)
-            return nsa_error_set(w->err, NSA_EFORMAT, "%s: expected an array of numbers",
-                                 place->key);
-        return nsa_error_set(w->err, NSA_EINVAL, "%s: expected an array of numbers, got %s",
-                             place->key, name);
+        if (!got)
+            return nsa_error_set(w->err, NSA_EFORMAT, "%s: expected %s", name,
+                                 kinds[place->kind].name);
+        return nsa_error_set(w->err, NSA_EINVAL, "%s: expected %s, got %s", name,
+                             kinds[place->kind].name, got);
     }
-    if (document->array_count == JSON_MAX_ARRAYS)
-        return nsa_error_set(w->err, NSA_ELIMIT, "%s: more than %d arrays of numbers", place->key,
-                             JSON_MAX_ARRAYS);
-    span.end = skip_array(&span, w->end);
+    if (document->span_count == JSON_MAX_SPANS)
+        return nsa_error_set(w->err, NSA_ELIMIT, "%s: more than %d %s", name, JSON_MAX_SPANS,
+                             kinds[place->kind].plural);
+    span.end =
+        place->kind == JSON_ARRAY ? skip_array(&span, w->end) : skip_string(span.begin, w->end);
     if (!span.end)
-        return nsa_error_set(w->err, NSA_EFORMAT, "%s: the array is not closed", place->key);
-    document->arrays[document->array_count++] = span;
+        return nsa_error_set(w->err, NSA_EFORMAT, "%s: the %s is not closed", name,
+                             kinds[place->kind].noun);
+    document->spans[document->span_count++] = span;
     w->at = span.end;
     return NSA_OK;
 }
@@ -161,12 +195,13 @@ static void note_token(walker *w, const char *begin, const char *end)
         w->token_bytes = (size_t)(end - begin);
 }
 
-/* Pass the string at w->at and, if it is a key of one of the places, the array behind it. */
+/* Pass the string at w->at and, if it is a key of one of the places, the value behind it. */
 static nsa_status walk_string(walker *w)
 {
     const char *begin = w->at;
     const char *end = skip_string(begin, w->end);
     const json_place *place;
+    char text[KEY_TEXT_BYTES];
 
     if (!end) {
         w->at = w->end;
@@ -181,7 +216,7 @@ static nsa_status walk_string(walker *w)
     if (!place)
         return NSA_OK;
     w->at = json_skip_space(w->at + 1, w->end);
-    return take_array(w, place);
+    return take_value(w, place, key_text(text, place, begin, end));
 }
 
 /* Pass white space, punctuation, and a number or word at w->at. */
@@ -198,8 +233,8 @@ static void walk_plain(walker *w)
 }
 
 /*
- * Find the arrays. The walk trusts the text to be well-formed and takes what comes if it is not:
- * an array is one value, as its placeholder is, so what is left is malformed too.
+ * Find the values. The walk trusts the text to be well-formed and takes what comes if it is not:
+ * what is taken is one value, as its placeholder is, so what is left is malformed too.
  */
 static nsa_status walk(walker *w)
 {
@@ -235,17 +270,17 @@ static nsa_status walk(walker *w)
     return NSA_OK;
 }
 
-/* Copy [text, end) to `to` with placeholders for the arrays; returns the end. */
+/* Copy [text, end) to `to` with placeholders for the spans; returns the end. */
 static char *copy_envelope(char *to, const char *text, const char *end, const json_document *d)
 {
-    for (size_t i = 0; i < d->array_count; i++) {
-        size_t before = (size_t)(d->arrays[i].begin - text);
+    for (size_t i = 0; i < d->span_count; i++) {
+        size_t before = (size_t)(d->spans[i].begin - text);
 
         memcpy(to, text, before);
         to += before;
         *to++ = (char)('0' + i);
         *to++ = ' ';
-        text = d->arrays[i].end;
+        text = d->spans[i].end;
     }
     memcpy(to, text, (size_t)(end - text));
     return to + (end - text);
@@ -254,10 +289,10 @@ static char *copy_envelope(char *to, const char *text, const char *end, const js
 /* Where in the whole text byte `position` of the envelope is. */
 static size_t original_position(size_t position, const char *text, const json_document *d)
 {
-    for (size_t i = 0; i < d->array_count; i++) {
-        if ((size_t)(d->arrays[i].begin - text) >= position)
+    for (size_t i = 0; i < d->span_count; i++) {
+        if ((size_t)(d->spans[i].begin - text) >= position)
             break;
-        position += (size_t)(d->arrays[i].end - d->arrays[i].begin) - PLACEHOLDER_BYTES;
+        position += (size_t)(d->spans[i].end - d->spans[i].begin) - PLACEHOLDER_BYTES;
     }
     return position;
 }
@@ -280,7 +315,7 @@ static nsa_status explain(const char *envelope, size_t size, const char *text,
 }
 
 /*
- * Parse what is left of `text` without its arrays.
+ * Parse what is left of `text` without its spans.
  *
  * jansson's lexer does not notice when its token buffer, 16 bytes at first, cannot grow: it drops
  * the byte and goes on, so that a key or a value comes out wrong. The envelope is therefore parsed
@@ -299,12 +334,12 @@ static nsa_status parse_envelope(const walker *w, const char *text, size_t size)
     json_t *root;
     nsa_status status = NSA_OK;
 
-    for (size_t i = 0; i < document->array_count; i++)
-        left -= (size_t)(document->arrays[i].end - document->arrays[i].begin) - PLACEHOLDER_BYTES;
+    for (size_t i = 0; i < document->span_count; i++)
+        left -= (size_t)(document->spans[i].end - document->spans[i].begin) - PLACEHOLDER_BYTES;
     if (left > JSON_MAX_ENVELOPE_BYTES)
         return nsa_error_set(w->err, NSA_ELIMIT,
-                             "the JSON around the arrays of numbers has %zu bytes, more than %zu",
-                             left, JSON_MAX_ENVELOPE_BYTES);
+                             "the JSON beside the data has %zu bytes, more than %zu", left,
+                             JSON_MAX_ENVELOPE_BYTES);
     wrapped = malloc(filler + left + sizeof "[\"\",]");
     if (!wrapped)
         return nsa_error_set(w->err, NSA_ENOMEM, "out of memory for the JSON document");
@@ -348,16 +383,16 @@ nsa_status json_document_open(json_document **out, const char *text, size_t size
 
 json_t *json_document_root(const json_document *document)
 {
-    return document->root;
+    return document ? document->root : NULL;
 }
 
-const json_span *json_document_array(const json_document *document, const json_t *placeholder)
+const json_span *json_document_span(const json_document *document, const json_t *placeholder)
 {
     json_int_t index = json_integer_value(placeholder);
 
-    if (!json_is_integer(placeholder) || index < 0 || (size_t)index >= document->array_count)
+    if (!json_is_integer(placeholder) || index < 0 || (size_t)index >= document->span_count)
         return NULL;
-    return &document->arrays[index];
+    return &document->spans[index];
 }
 
 void json_document_close(json_document *document)

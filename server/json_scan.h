@@ -1,6 +1,7 @@
 /*
- * JSON documents that are mostly numbers. The long arrays go from the text straight into tensor
- * memory, and from there straight into text; jansson sees the small rest.
+ * JSON documents that are mostly numbers, or files in base64. The long arrays go from the text
+ * straight into tensor memory, and from there straight into text; so do files (base64.h). jansson
+ * sees the small rest.
  */
 #ifndef SERVER_JSON_SCAN_H
 #define SERVER_JSON_SCAN_H
@@ -16,50 +17,52 @@
 /* Containers open at once in a document; arrays of numbers stop at NSA_MAX_RANK. */
 #define JSON_MAX_DEPTH 64
 
-/* Arrays of numbers taken out of one document. */
-#define JSON_MAX_ARRAYS 8
+/* Values taken out of one document. */
+#define JSON_MAX_SPANS 8
 
 /* The text that is left when they are: jansson may need some fifty bytes for one of its own. */
 #define JSON_MAX_ENVELOPE_BYTES ((size_t)1 << 20)
 
-/* Where an array of numbers may stand: a key of ASCII letters, digits and underscores. */
+/* Where an array of numbers or a long string may stand. */
 typedef struct json_place {
-    size_t depth; /* containers open around the key, its own object included: 1 at the top */
-    const char *key;
+    size_t depth;    /* containers open around the key, its own object included: 1 at the top */
+    const char *key; /* of ASCII letters, digits, underscores and colons */
+    json_type kind;  /* JSON_ARRAY or JSON_STRING */
+    bool prefix;     /* every key that begins with `key` is meant */
 } json_place;
 
-/* An array in the document's text: [begin, end), brackets included. */
+/* A value in the document's text: [begin, end), brackets or quotes included. */
 typedef struct json_span {
     const char *begin;
     const char *end;
-    size_t commas; /* the array holds at most one value more than this */
+    size_t commas; /* an array holds at most one value more than this */
 } json_span;
 
 typedef struct json_document json_document;
 
 /**
- * Parse `text`, an object, leaving the arrays at `places` where they are: in the parsed document
- * an integer that json_document_array() understands stands for each. Anything but an array at such
- * a place is an error, so no client can write that integer.
+ * Parse `text`, an object, leaving the values at `places` where they are: in the parsed document an
+ * integer that json_document_span() understands stands for each, behind its key. Anything but a
+ * value of its kind at such a place is an error, so no client can write that integer.
  * @param text    must be followed by a byte that may be read (a NUL, say) and outlive the document
  * @param places  ends with a row whose key is NULL
  * @param[out] out  caller closes with json_document_close(); untouched on error
  * @return NSA_OK; NSA_EFORMAT when malformed or a key stands twice; NSA_EINVAL when not an object,
- *         or something else than an array is at a place; NSA_ELIMIT over one of the limits above;
+ *         or a value of another kind is at a place; NSA_ELIMIT over one of the limits above;
  *         NSA_ENOMEM
- * Thread-safe. The arrays' insides are checked when they are scanned.
+ * Thread-safe. The values' insides are checked when they are read.
  */
 nsa_status json_document_open(json_document **out, const char *text, size_t size,
                               const json_place *places, nsa_error *err);
 
-/* The parsed object; owned by the document. */
+/* The parsed object; owned by the document. NULL of NULL. */
 json_t *json_document_root(const json_document *document);
 
 /**
- * The array that `placeholder`, the value of a key at one of the places, stands for; NULL when it
- * stands for none, or is NULL. Owned by the document.
+ * What `placeholder`, the value of a key at one of the places, stands for; NULL when it stands for
+ * nothing, or is NULL. Owned by the document.
  */
-const json_span *json_document_array(const json_document *document, const json_t *placeholder);
+const json_span *json_document_span(const json_document *document, const json_t *placeholder);
 
 /* Takes NULL. */
 void json_document_close(json_document *document);

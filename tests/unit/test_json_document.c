@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const json_place places[] = {{1, "input"}, {1, "other_2"}, {3, "data"}, {0, NULL}};
+static const json_place places[] = {{.depth = 1, .key = "input", .kind = JSON_ARRAY},
+                                    {.depth = 1, .key = "other_2", .kind = JSON_ARRAY},
+                                    {.depth = 3, .key = "data", .kind = JSON_ARRAY},
+                                    {0}};
 
 /* A document in memory of its own size, so that the address sanitizer sees any step beyond. */
 typedef struct text_copy {
@@ -28,7 +31,7 @@ static text_copy copy_text(const char *text, size_t size)
 static void expect_array(const json_document *document, const json_t *object, const char *key,
                          const char *text, size_t commas)
 {
-    const json_span *span = json_document_array(document, json_object_get(object, key));
+    const json_span *span = json_document_span(document, json_object_get(object, key));
 
     assert_non_null(span);
     assert_int_equal(strlen(text), span->end - span->begin);
@@ -66,12 +69,57 @@ static void test_places(void **state)
     assert_int_equal(5, json_integer_value(json_object_get(root, "input2")));
     assert_string_equal("\"input\":[4]", json_string_value(json_object_get(root, "s")));
     /* What is no placeholder. */
-    assert_null(json_document_array(document, NULL));
-    assert_null(json_document_array(document, root));
-    assert_null(json_document_array(document, json_object_get(root, "input2")));
+    assert_null(json_document_span(document, NULL));
+    assert_null(json_document_span(document, root));
+    assert_null(json_document_span(document, json_object_get(root, "input2")));
     json_document_close(document);
     json_document_close(NULL);
     free(copy.text);
+}
+
+/* Long strings, under every key that begins so. */
+static void test_strings(void **state)
+{
+    static const json_place strings[] = {
+        {.depth = 2, .key = "file:", .kind = JSON_STRING, .prefix = true}, {0}};
+    static const char text[] = "{\"p\":{\"config\":\"{}\",\"file:1\\/m\":\"AA\\\"\\/==\","
+                               "\"f\\u0069le:2\":\"\",\"file\":\"x\"},\"file:3\":\"y\"}";
+    static const struct {
+        const char *text;
+        nsa_status status;
+        const char *message;
+    } refused[] = {
+        {"{\"p\":{\"file:1\":7}}", NSA_EINVAL, "file:1: expected a string, got a number"},
+        {"{\"p\":{\"file:1\":[]}}", NSA_EINVAL, "file:1: expected a string, got an array"},
+        {"{\"p\":{\"file:1\":\"abc", NSA_EFORMAT, "file:1: the string is not closed"},
+        {"{\"p\":{\"file:1\":\"abc\\", NSA_EFORMAT, "file:1: the string is not closed"},
+        {"{\"p\":{\"file:1\":\"a\",\"file:1\":\"b\"}}", NSA_EFORMAT, "duplicate"},
+        {"{\"p\":{\"file:1\":\"a\"\"b\"}}", NSA_EFORMAT, "malformed JSON"},
+    };
+    text_copy copy = copy_text(text, sizeof text - 1);
+    json_document *document;
+    nsa_error err = {""};
+    json_t *p;
+
+    (void)state;
+    if (json_document_open(&document, copy.text, copy.size, strings, &err) != NSA_OK)
+        fail_msg("%s", err.message);
+    p = json_object_get(json_document_root(document), "p");
+    expect_array(document, p, "file:1/m", "\"AA\\\"\\/==\"", 0);
+    expect_array(document, p, "file:2", "\"\"", 0);
+    assert_string_equal("{}", json_string_value(json_object_get(p, "config")));
+    assert_string_equal("x", json_string_value(json_object_get(p, "file")));
+    assert_string_equal("y",
+                        json_string_value(json_object_get(json_document_root(document), "file:3")));
+    json_document_close(document);
+    free(copy.text);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        copy = copy_text(refused[i].text, strlen(refused[i].text));
+        assert_status(refused[i].status,
+                      json_document_open(&document, copy.text, copy.size, strings, &err));
+        assert_message(err, refused[i].message);
+        free(copy.text);
+    }
 }
 
 static nsa_status open_text(const char *text, nsa_error *err)
@@ -186,17 +234,17 @@ static void test_key_equal(void **state)
 
 static void test_array_limit(void **state)
 {
-    char text[40 * JSON_MAX_ARRAYS];
+    char text[40 * JSON_MAX_SPANS];
     nsa_error err;
 
     (void)state;
-    for (int count = JSON_MAX_ARRAYS; count <= JSON_MAX_ARRAYS + 1; count++) {
+    for (int count = JSON_MAX_SPANS; count <= JSON_MAX_SPANS + 1; count++) {
         size_t size = (size_t)sprintf(text, "{\"inputs\":[");
 
         for (int i = 0; i < count; i++)
             size += (size_t)sprintf(text + size, "%s{\"data\":[1]}", i ? "," : "");
         strcpy(text + size, "]}");
-        assert_status(count > JSON_MAX_ARRAYS ? NSA_ELIMIT : NSA_OK, open_text(text, &err));
+        assert_status(count > JSON_MAX_SPANS ? NSA_ELIMIT : NSA_OK, open_text(text, &err));
     }
     assert_message(err, "data: more than 8 arrays of numbers");
 }
@@ -289,8 +337,7 @@ static void test_spans(void **state)
         size += (size_t)sprintf(text + size, ",\"b\":[\"]\"]}");
         if (json_document_open(&document, text, size, places, &err) != NSA_OK)
             fail_msg("%s: %s", text, err.message);
-        span =
-            json_document_array(document, json_object_get(json_document_root(document), "input"));
+        span = json_document_span(document, json_object_get(json_document_root(document), "input"));
         assert_ptr_equal(text + begin, span->begin);
         assert_ptr_equal(text + end, span->end);
         if (kinds == 8) {
@@ -353,10 +400,11 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_places),    cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_key_equal), cmocka_unit_test(test_array_limit),
-        cmocka_unit_test(test_depth),     cmocka_unit_test(test_envelope_limit),
-        cmocka_unit_test(test_spans),     cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_places),         cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_errors),         cmocka_unit_test(test_key_equal),
+        cmocka_unit_test(test_array_limit),    cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_envelope_limit), cmocka_unit_test(test_spans),
+        cmocka_unit_test(test_allocations),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

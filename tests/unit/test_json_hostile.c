@@ -9,7 +9,10 @@
 /* Random changes to documents. */
 #define MUTATION_COUNT 60000
 
-static const json_place places[] = {{1, "input"}, {1, "other_2"}, {3, "data"}, {0, NULL}};
+static const json_place places[] = {{.depth = 1, .key = "input", .kind = JSON_ARRAY},
+                                    {.depth = 1, .key = "other_2", .kind = JSON_ARRAY},
+                                    {.depth = 3, .key = "data", .kind = JSON_ARRAY},
+                                    {0}};
 
 /* A document in memory of its own size, so that the address sanitizer sees any step beyond. */
 typedef struct text_copy {
@@ -38,7 +41,7 @@ static nsa_status read_whole(const char *text, size_t size, nsa_error *err)
         return status;
     for (size_t i = 0; i < 2 && status == NSA_OK; i++) {
         const json_t *value = json_object_get(json_document_root(document), keys[i]);
-        const json_span *span = json_document_array(document, value);
+        const json_span *span = json_document_span(document, value);
         nsa_shape shape;
         float *numbers;
 
