@@ -1,5 +1,6 @@
 #include "server/http.h"
 
+#include "server/acceptor.h"
 #include "server/body.h"
 #include "server/connections.h"
 #include "server/exchange.h"
@@ -11,6 +12,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <microhttpd.h>
 #include <nsa/batcher.h>
 #include <stdio.h>
@@ -32,6 +34,7 @@ struct http {
     struct server *server;
     struct MHD_Daemon *daemon;
     int listen_fd;
+    struct acceptor *acceptor;
     bool quiesced;
     char address[LISTENER_ADDRESS_BYTES];
     struct connections connections;
@@ -296,6 +299,7 @@ static void connection_changed(void *context, struct MHD_Connection *connection,
     } else {
         connections_remove(&http->connections, *state);
         *state = NULL;
+        acceptor_closed_one(http->acceptor);
     }
 }
 
@@ -319,11 +323,10 @@ static nsa_status start_daemon(struct http *http, nsa_error *err)
     size_t threads = threads_or_processors(config->http_threads);
     const struct MHD_OptionItem options[] = {
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)log_library, http},
-        {MHD_OPTION_LISTEN_SOCKET, http->listen_fd, NULL},
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)connection_changed, http},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)request_completed, http},
         {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)request_line_arrived, http},
-        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)config->max_connections, NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, INT_MAX, NULL}, /* the acceptor's to keep */
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)CONNECTION_MEMORY_BYTES, NULL},
         {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)(config->idle_timeout_ms / 1000 + 1), NULL},
         {MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)(threads > 1 ? threads : 0), NULL},
@@ -331,9 +334,10 @@ static nsa_status start_daemon(struct http *http, nsa_error *err)
         {MHD_OPTION_END, 0, NULL},
     };
 
-    http->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG,
-        0, NULL, NULL, handle, http, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    http->daemon =
+        MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
+                             MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG,
+                         0, NULL, NULL, handle, http, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
     if (!http->daemon)
         return nsa_error_set(err, NSA_EIO, "cannot start %zu HTTP threads: %s", threads,
                              strerror(errno));
@@ -351,6 +355,26 @@ static void write_slow_answer(struct http *http)
              strlen(body), body);
 }
 
+static bool add_connection(void *context, int fd, const struct sockaddr *address,
+                           socklen_t address_bytes)
+{
+    struct http *http = context;
+
+    return MHD_add_connection(http->daemon, fd, address, address_bytes) == MHD_YES;
+}
+
+static nsa_status open_acceptor(struct http *http, nsa_error *err)
+{
+    const struct acceptor_options options = {
+        .listen_fd = http->listen_fd,
+        .max_connections = http->server->config.max_connections,
+        .add = add_connection,
+        .context = http,
+    };
+
+    return acceptor_open(&http->acceptor, &options, err);
+}
+
 nsa_status http_start(struct http **out, struct server *server, nsa_error *err)
 {
     struct http *http = calloc(1, sizeof *http);
@@ -366,7 +390,11 @@ nsa_status http_start(struct http **out, struct server *server, nsa_error *err)
         http->id_seed = nsa_now_ns();
     status = listener_open(&http->listen_fd, http->address, server->config.listen, err);
     if (status == NSA_OK)
+        status = open_acceptor(http, err);
+    if (status == NSA_OK)
         status = start_daemon(http, err);
+    if (status == NSA_OK)
+        status = acceptor_start(http->acceptor, err);
     if (status != NSA_OK) {
         http_stop(http);
         return status;
@@ -392,25 +420,15 @@ void http_sweep(struct http *http)
 
 void http_quiesce(struct http *http)
 {
-    struct sockaddr_storage address;
-    socklen_t size = sizeof address;
-    int fd;
-
     if (http->quiesced)
         return;
     http->quiesced = true;
-    MHD_quiesce_daemon(http->daemon);
-    /* Closing the socket would reset the connections that wait in its queue. */
-    do {
-        fd = accept4(http->listen_fd, (struct sockaddr *)&address, &size,
-                     SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd >= 0)
-            MHD_add_connection(http->daemon, fd, (struct sockaddr *)&address, size);
-        size = sizeof address;
-    } while (fd >= 0 || errno == EINTR || errno == ECONNABORTED);
+    /* What waits in the socket's queue is served: closing it would reset those connections. */
+    if (http->acceptor)
+        acceptor_stop(http->acceptor);
     listener_unlink(http->address);
-    /* Refuses further ones; closed only when no thread of the library can still know it. */
-    shutdown(http->listen_fd, SHUT_RDWR);
+    close(http->listen_fd);
+    http->listen_fd = -1;
 }
 
 bool http_idle(struct http *http)
@@ -422,18 +440,15 @@ void http_stop(struct http *http)
 {
     if (!http)
         return;
-    if (http->daemon) {
+    if (http->listen_fd >= 0)
         http_quiesce(http);
+    if (http->daemon) {
         atomic_store(&http->server->closed, true);
         while (atomic_load(&http->server->suspended) > 0)
             usleep(1000); /* the pool finishes what it has */
         MHD_stop_daemon(http->daemon);
     }
-    if (http->listen_fd >= 0) {
-        if (!http->quiesced)
-            listener_unlink(http->address);
-        close(http->listen_fd);
-    }
+    acceptor_close(http->acceptor);
     connections_destroy(&http->connections);
     free(http);
 }
