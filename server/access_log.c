@@ -18,7 +18,8 @@ static const char *trace_of(const struct exchange *ex)
 
 void exchange_log(const struct exchange *ex)
 {
-    enum log_level level = ex->answer.status >= 500 ? LOG_WARN : LOG_INFO;
+    bool fault = ex->answer.status >= 500 && ex->answer.status != 501; /* 501 is the client's */
+    enum log_level level = fault ? LOG_WARN : LOG_INFO;
 
     if (!ex->server->config.access_log && level == LOG_INFO)
         return;

@@ -12,22 +12,44 @@
 
 #define ERROR_BODY_MAX_BYTES ((size_t)8192)
 
-/* What each failure means over HTTP. */
+/* The statuses of /v2 are those that the clients of the Open Inference Protocol expect. */
 static const struct {
-    unsigned status;
     const char *code;
-} failures[] = {
-    [NSA_EINVAL] = {400, "invalid_argument"},
-    [NSA_EFORMAT] = {400, "malformed_body"},
-    [NSA_EUNSUPPORTED] = {415, "unsupported_type"},
-    [NSA_ELIMIT] = {400, "limit_exceeded"},
-    [NSA_ENOMEM] = {503, "out_of_memory"},
-    [NSA_EIO] = {500, "internal"},
-    [NSA_ENOTFOUND] = {404, "unknown_model"},
-    [NSA_ESELFCHECK] = {500, "internal"},
-    [NSA_EFULL] = {429, "queue_full"},
-    [NSA_ETIMEDOUT] = {504, "deadline_exceeded"},
-    [NSA_ECANCELED] = {499, "client_gone"},
+    unsigned status;
+    unsigned oip_status;
+} faults[] = {
+    [FAULT_INVALID_ARGUMENT] = {"invalid_argument", 400, 400},
+    [FAULT_MALFORMED_BODY] = {"malformed_body", 400, 400},
+    [FAULT_UNSUPPORTED_TYPE] = {"unsupported_type", 415, 400},
+    [FAULT_UNSUPPORTED_MEDIA_TYPE] = {"unsupported_media_type", 415, 400},
+    [FAULT_UNSUPPORTED_ENCODING] = {"unsupported_encoding", 415, 400},
+    [FAULT_NOT_ACCEPTABLE] = {"not_acceptable", 406, 400},
+    [FAULT_LIMIT_EXCEEDED] = {"limit_exceeded", 400, 400},
+    [FAULT_BODY_TOO_LARGE] = {"body_too_large", 413, 413},
+    [FAULT_UNKNOWN_ROUTE] = {"unknown_route", 404, 404},
+    [FAULT_METHOD_NOT_ALLOWED] = {"method_not_allowed", 405, 405},
+    [FAULT_UNKNOWN_MODEL] = {"unknown_model", 404, 404},
+    [FAULT_NOT_SUPPORTED] = {"not_supported", 501, 501},
+    [FAULT_NOT_READY] = {"not_ready", 503, 503},
+    [FAULT_OUT_OF_MEMORY] = {"out_of_memory", 503, 503},
+    [FAULT_QUEUE_FULL] = {"queue_full", 429, 503},
+    [FAULT_DEADLINE_EXCEEDED] = {"deadline_exceeded", 504, 504},
+    [FAULT_CLIENT_GONE] = {"client_gone", 499, 499},
+    [FAULT_INTERNAL] = {"internal", 500, 500},
+};
+
+static const enum fault fault_of_status[] = {
+    [NSA_EINVAL] = FAULT_INVALID_ARGUMENT,
+    [NSA_EFORMAT] = FAULT_MALFORMED_BODY,
+    [NSA_EUNSUPPORTED] = FAULT_UNSUPPORTED_TYPE,
+    [NSA_ELIMIT] = FAULT_LIMIT_EXCEEDED,
+    [NSA_ENOMEM] = FAULT_OUT_OF_MEMORY,
+    [NSA_EIO] = FAULT_INTERNAL,
+    [NSA_ENOTFOUND] = FAULT_UNKNOWN_MODEL,
+    [NSA_ESELFCHECK] = FAULT_INTERNAL,
+    [NSA_EFULL] = FAULT_QUEUE_FULL,
+    [NSA_ETIMEDOUT] = FAULT_DEADLINE_EXCEEDED,
+    [NSA_ECANCELED] = FAULT_CLIENT_GONE,
 };
 
 void answer_header(struct exchange *ex, const char *name, const char *format, ...)
@@ -71,24 +93,27 @@ void answer_buffer(struct exchange *ex, unsigned status, const char *content_typ
     *body = (buffer){.max_bytes = body->max_bytes};
 }
 
-void answer_error(struct exchange *ex, unsigned status, const char *code, const char *message)
+void answer_error(struct exchange *ex, enum fault fault, const char *message)
 {
     buffer body = {.max_bytes = ERROR_BODY_MAX_BYTES};
 
     buffer_append_text(&body, "{\"error\": ");
     buffer_append_json_string(&body, message);
-    buffer_printf(&body, ", \"code\": \"%s\", \"request_id\": ", code);
-    buffer_append_json_string(&body, ex->request_id);
+    if (!ex->oip) {
+        buffer_printf(&body, ", \"code\": \"%s\", \"request_id\": ", faults[fault].code);
+        buffer_append_json_string(&body, ex->request_id);
+    }
     buffer_append_text(&body, "}\n");
     if (body.status != NSA_OK)
         buffer_free(&body);      /* the status alone must do */
     ex->answer.header_count = 0; /* those of an answer that came to nothing */
-    answer_bytes(ex, status, "application/json", body.data, body.size);
+    answer_bytes(ex, ex->oip ? faults[fault].oip_status : faults[fault].status, "application/json",
+                 body.data, body.size);
 }
 
 void answer_failure(struct exchange *ex, nsa_status status, const nsa_error *err)
 {
-    answer_error(ex, failures[status].status, failures[status].code, err->message);
+    answer_error(ex, fault_of_status[status], err->message);
 }
 
 void answer_compress(struct exchange *ex)

@@ -1,5 +1,6 @@
 #include "server/body.h"
 
+#include "server/compression.h"
 #include "server/router.h"
 #include "server/server.h"
 
@@ -17,7 +18,7 @@ static void refuse_large(struct exchange *ex)
 
     snprintf(message, sizeof message, "body: expected at most %zu bytes, got more",
              ex->server->config.max_body_bytes);
-    answer_error(ex, 413, "body_too_large", message);
+    answer_error(ex, FAULT_BODY_TOO_LARGE, message);
     metrics_reject(ex->metrics, METRICS_BODY_TOO_LARGE);
 }
 
@@ -52,8 +53,8 @@ bool body_begin(struct exchange *ex)
         answer_header(ex, "Connection", "close");
         return false;
     }
-    if (size > 0 && ex->route->op != NSA_OP_COUNT && !reserve_body(ex, (size_t)size)) {
-        answer_error(ex, 503, "out_of_memory", "out of memory for the body");
+    if (size > 0 && ex->route->reads_body && !reserve_body(ex, (size_t)size)) {
+        answer_error(ex, FAULT_OUT_OF_MEMORY, "out of memory for the body");
         answer_header(ex, "Connection", "close");
         return false;
     }
@@ -65,13 +66,13 @@ bool body_read(struct exchange *ex, const char *data, size_t size)
     size_t limit = ex->server->config.max_body_bytes;
     size_t total = ex->body_bytes + ex->discarded_bytes + size;
 
-    if (ex->discarded_bytes == 0 && ex->route->op != NSA_OP_COUNT && total <= limit) {
+    if (ex->discarded_bytes == 0 && ex->route->reads_body && total <= limit) {
         size_t doubled = ex->body_capacity < FIRST_BODY_BYTES ? FIRST_BODY_BYTES
                          : ex->body_capacity > limit / 2      ? limit
                                                               : ex->body_capacity * 2;
 
         if (total > ex->body_capacity && !reserve_body(ex, doubled > total ? doubled : total)) {
-            answer_error(ex, 503, "out_of_memory", "out of memory for the body");
+            answer_error(ex, FAULT_OUT_OF_MEMORY, "out of memory for the body");
         } else {
             memcpy(ex->body + ex->body_bytes, data, size);
             ex->body_bytes = total;
@@ -83,4 +84,44 @@ bool body_read(struct exchange *ex, const char *data, size_t size)
     }
     ex->discarded_bytes += size;
     return total <= 2 * limit;
+}
+
+bool body_decode(struct exchange *ex)
+{
+    enum content_encoding encoding =
+        content_encoding_parse(exchange_header(ex, "Content-Encoding"));
+    size_t limit = ex->server->config.max_body_bytes;
+    buffer plain = {.max_bytes = limit};
+    nsa_status status;
+    nsa_error err;
+
+    if (encoding == ENCODING_IDENTITY)
+        return true;
+    if (encoding == ENCODING_UNSUPPORTED) {
+        answer_error(ex, FAULT_UNSUPPORTED_ENCODING,
+                     "Content-Encoding: expected gzip, deflate or identity");
+        return false;
+    }
+    status = inflate_body(&plain, ex->body, ex->body_bytes, encoding, &err);
+    if (status == NSA_OK) {
+        size_t size = plain.size;
+
+        plain.max_bytes = limit + 1;
+        buffer_append(&plain, "", 1); /* parsers may look at the byte after the body */
+        if (plain.status == NSA_OK) {
+            exchange_set_body(ex, plain.data, size);
+            return true;
+        }
+        status = nsa_error_set(&err, plain.status, "out of memory for the body");
+    }
+    buffer_free(&plain);
+    if (status == NSA_ELIMIT) {
+        nsa_error_set(&err, status, "body: expected at most %zu bytes when decompressed, got more",
+                      limit);
+        answer_error(ex, FAULT_BODY_TOO_LARGE, err.message);
+        metrics_reject(ex->metrics, METRICS_BODY_TOO_LARGE);
+    } else {
+        answer_failure(ex, status, &err);
+    }
+    return false;
 }

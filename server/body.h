@@ -17,4 +17,7 @@ bool body_begin(struct exchange *ex);
  */
 bool body_read(struct exchange *ex, const char *data, size_t size);
 
+/* Undo its Content-Encoding, within the limit. False: answered instead. */
+bool body_decode(struct exchange *ex);
+
 #endif

@@ -1,10 +1,22 @@
 #include "server/codec.h"
 
+#include "server/infer.h"
+
 #include <ctype.h>
 #include <nsa/npy.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+nsa_status codec_admit_one(const struct inference *inference, nsa_error *err)
+{
+    if (inference->output_count > 1)
+        return nsa_error_set(err, NSA_EINVAL,
+                             "return_values: expected false, or Accept: application/json, as %s "
+                             "carries one tensor",
+                             inference->answer_codec->media_type);
+    return NSA_OK;
+}
 
 static const struct codec *const codecs[] = {&codec_json, &codec_npy, &codec_raw};
 

@@ -142,7 +142,7 @@ static void write_shape(buffer *out, const nsa_shape *shape)
 }
 
 /* An op's only output is called "output"; of several, each has its own name. */
-static void json_encode(const struct inference *inference, buffer *out)
+static void json_encode(struct inference *inference, buffer *out)
 {
     const nsa_op *op = inference->fields.op;
     const nsa_request *request = &inference->request;
@@ -150,7 +150,7 @@ static void json_encode(const struct inference *inference, buffer *out)
 
     buffer_append_text(out, "{");
     for (size_t i = 0; i < request->output_count; i++) {
-        buffer_printf(out, "\"%s\": ", only ? "output" : op->outputs[i]);
+        buffer_printf(out, "\"%s\": ", only ? "output" : op->outputs[i].name);
         json_write_array(out, &request->outputs[i], inference->fields.flat,
                          inference->fields.nonfinite_null);
         buffer_append_text(out, ", ");
@@ -165,6 +165,7 @@ static void json_encode(const struct inference *inference, buffer *out)
 
 const struct codec codec_json = {
     .media_type = "application/json",
+    .form = OUTPUT_TEXT,
     .decode = json_decode,
     .admit = json_admit,
     .encode = json_encode,

@@ -15,16 +15,22 @@ static nsa_status npy_decode(struct inference *inference, nsa_error *err)
                          err);
 }
 
-static nsa_status npy_head(struct exchange *ex, char head[CODEC_HEAD_BYTES], size_t *size,
-                           const nsa_tensor *output, nsa_error *err)
+static nsa_status npy_head(struct inference *inference, buffer *head, nsa_error *err)
 {
-    _Static_assert(NSA_NPY_HEADER_BYTES <= CODEC_HEAD_BYTES, "room for the header");
-    (void)ex;
-    return nsa_npy_write_header(head, size, &output->shape, output->dtype, err);
+    const nsa_tensor *output = inference_tensor(inference, &inference->outputs[0]);
+    char text[NSA_NPY_HEADER_BYTES];
+    size_t size;
+    nsa_status status = nsa_npy_write_header(text, &size, &output->shape, output->dtype, err);
+
+    if (status == NSA_OK)
+        buffer_append(head, text, size);
+    return status;
 }
 
 const struct codec codec_npy = {
     .media_type = "application/x-npy",
+    .form = OUTPUT_BYTES,
     .decode = npy_decode,
+    .admit = codec_admit_one,
     .head = npy_head,
 };

@@ -60,9 +60,10 @@ static nsa_status raw_decode(struct inference *inference, nsa_error *err)
     return NSA_OK;
 }
 
-static nsa_status raw_head(struct exchange *ex, char head[CODEC_HEAD_BYTES], size_t *size,
-                           const nsa_tensor *output, nsa_error *err)
+static nsa_status raw_head(struct inference *inference, buffer *head, nsa_error *err)
 {
+    const nsa_tensor *output = inference_tensor(inference, &inference->outputs[0]);
+    struct exchange *ex = inference->ex;
     char text[NSA_SHAPE_TEXT_BYTES * 3];
 
     (void)head;
@@ -70,12 +71,13 @@ static nsa_status raw_head(struct exchange *ex, char head[CODEC_HEAD_BYTES], siz
     write_shape(text, &output->shape);
     answer_header(ex, "X-Tensor-Shape", "%s", text);
     answer_header(ex, "X-Tensor-Dtype", "%s", nsa_dtype_name(output->dtype));
-    *size = 0;
     return NSA_OK;
 }
 
 const struct codec codec_raw = {
     .media_type = "application/octet-stream",
+    .form = OUTPUT_BYTES,
     .decode = raw_decode,
+    .admit = codec_admit_one,
     .head = raw_head,
 };

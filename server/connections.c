@@ -79,7 +79,7 @@ static bool client_left(struct connection *connection, uint64_t since)
 }
 
 size_t connections_sweep(struct connections *list, uint64_t idle_ns, uint64_t request_ns,
-                         const char *slow_answer)
+                         const char *const slow_answers[2])
 {
     uint64_t now = nsa_now_ns();
     size_t cut = 0;
@@ -96,7 +96,9 @@ size_t connections_sweep(struct connections *list, uint64_t idle_ns, uint64_t re
                    atomic_compare_exchange_strong(&c->phase, &phase, CONNECTION_CUT)) {
             /* Nothing was being sent while the request arrived, and from here on nothing will be.
              */
-            send(c->fd, slow_answer, strlen(slow_answer), MSG_DONTWAIT | MSG_NOSIGNAL);
+            const char *answer = slow_answers[atomic_load(&c->oip)];
+
+            send(c->fd, answer, strlen(answer), MSG_DONTWAIT | MSG_NOSIGNAL);
             shutdown(c->fd, SHUT_RDWR);
             cut++;
         } else if (phase != CONNECTION_ANSWERING && client_left(c, since)) {

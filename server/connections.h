@@ -23,6 +23,7 @@ struct connection {
     _Atomic(enum connection_phase) phase;
     atomic_uint_fast64_t since_ns; /* when the connection, or its current request, began */
     bool nul_in_uri;               /* of the current request; the HTTP thread's own */
+    atomic_bool oip;               /* the current request's path, if it is known, is under /v2 */
 
     /* Guarded by the list's lock. */
     uint64_t ended_since_ns; /* of the phase in which its client was seen to have left, or 0 */
@@ -48,11 +49,11 @@ bool connection_enter(struct connection *connection, enum connection_phase phase
 
 /*
  * Shut down connections that have been idle for `idle_ns`, those whose request takes more than
- * `request_ns` to arrive, these after sending `slow_answer`, and those whose client left before its
- * request was complete. Returns how many requests were cut.
+ * `request_ns` to arrive, these after sending slow_answers[connection->oip], and those whose client
+ * left before its request was complete. Returns how many requests were cut.
  */
 size_t connections_sweep(struct connections *list, uint64_t idle_ns, uint64_t request_ns,
-                         const char *slow_answer);
+                         const char *const slow_answers[2]);
 
 /* Whether every connection is idle and none has bytes waiting to be read. */
 bool connections_idle(struct connections *list);

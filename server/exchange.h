@@ -19,6 +19,30 @@
 #define EXCHANGE_MAX_ID_BYTES 128 /* of a request's id, from the client or made here */
 #define EXCHANGE_MAX_HEADERS 12
 #define EXCHANGE_BODY_ALIGN 64
+#define EXCHANGE_MAX_PARAMS 2
+#define EXCHANGE_PARAM_BYTES 256 /* its NUL included */
+
+/* What can be wrong with a request. answer.c has the code and the statuses of each. */
+enum fault {
+    FAULT_INVALID_ARGUMENT,
+    FAULT_MALFORMED_BODY,
+    FAULT_UNSUPPORTED_TYPE,
+    FAULT_UNSUPPORTED_MEDIA_TYPE,
+    FAULT_UNSUPPORTED_ENCODING,
+    FAULT_NOT_ACCEPTABLE,
+    FAULT_LIMIT_EXCEEDED,
+    FAULT_BODY_TOO_LARGE,
+    FAULT_UNKNOWN_ROUTE,
+    FAULT_METHOD_NOT_ALLOWED,
+    FAULT_UNKNOWN_MODEL,
+    FAULT_NOT_SUPPORTED,
+    FAULT_NOT_READY,
+    FAULT_OUT_OF_MEMORY,
+    FAULT_QUEUE_FULL,
+    FAULT_DEADLINE_EXCEEDED,
+    FAULT_CLIENT_GONE,
+    FAULT_INTERNAL
+};
 
 struct MHD_Connection;
 struct connection;
@@ -45,6 +69,9 @@ struct exchange {
     const struct route *route; /* never NULL once a handler runs */
     const char *method;
     char *path; /* decoded, without query */
+    bool oip;   /* under /v2: errors are told as the Open Inference Protocol has them */
+    char params[EXCHANGE_MAX_PARAMS]
+               [EXCHANGE_PARAM_BYTES]; /* the route's, in order; "" if absent */
     char request_id[EXCHANGE_MAX_ID_BYTES + 1];
     uint64_t begin_ns;    /* of the request's first line */
     uint64_t deadline_ns; /* past which nobody waits for the answer */
@@ -116,10 +143,10 @@ void answer_bytes(struct exchange *ex, unsigned status, const char *content_type
 /* Answer with the contents of `body`, which is emptied; its failure becomes a 503. */
 void answer_buffer(struct exchange *ex, unsigned status, const char *content_type, buffer *body);
 
-/* Answer `status` with {"error", "code", "request_id"}. `code` is a snake_case constant. */
-void answer_error(struct exchange *ex, unsigned status, const char *code, const char *message);
+/* Answer with {"error", "code", "request_id"}, under /v2 with {"error"}, and the fault's status. */
+void answer_error(struct exchange *ex, enum fault fault, const char *message);
 
-/* Answer a failure of the library or a parser with the HTTP status and code that belong to it. */
+/* Answer a failure of the library or a parser as the fault that it is. */
 void answer_failure(struct exchange *ex, nsa_status status, const nsa_error *err);
 
 /* Compress the answer if the client accepts that and it pays. */

@@ -106,12 +106,8 @@ static bool find_field(size_t *index, const struct fields *fields, enum fields_s
         if (strcmp(table[i].name, name) == 0)
             return table[i].sources & source;
     }
-    for (size_t i = 0; i < fields->op->param_count; i++) {
-        *index = FIELD_COUNT + i;
-        if (strcmp(fields->op->params[i].name, name) == 0)
-            return source != FIELDS_HEADER;
-    }
-    return false;
+    *index = FIELD_COUNT + fields_param(fields->op, name);
+    return *index < FIELD_COUNT + fields->op->param_count && source != FIELDS_HEADER;
 }
 
 static nsa_status refuse_unknown(const struct fields *fields, enum fields_source source,
@@ -281,12 +277,33 @@ nsa_status fields_set_json(struct fields *fields, const char *name, const json_t
     return status;
 }
 
-nsa_status fields_check_required(const struct fields *fields, nsa_error *err)
+/* --- params -------------------------------------------------------------------------------- */
+
+size_t fields_param(const nsa_op *op, const char *name)
+{
+    size_t i = 0;
+
+    while (i < op->param_count && strcmp(op->params[i].name, name) != 0)
+        i++;
+    return i;
+}
+
+nsa_status fields_set_integer(struct fields *fields, size_t index, int64_t value, nsa_error *err)
+{
+    const struct value given = {.kind = VALUE_INT, .integer = value};
+
+    return set_field(fields, FIELD_COUNT + index, &given, "an integer", err);
+}
+
+nsa_status fields_complete(struct fields *fields, int64_t standard, nsa_error *err)
 {
     for (size_t i = 0; i < fields->op->param_count; i++) {
-        if (fields->op->params[i].required && !(fields->given & 1u << (FIELD_COUNT + i)))
+        if (!fields->op->params[i].required || (fields->given & 1u << (FIELD_COUNT + i)))
+            continue;
+        if (standard < 0)
             return nsa_error_set(err, NSA_EINVAL, "%s: expected an integer, got none",
                                  fields->op->params[i].name);
+        fields->params[i] = standard;
     }
     return NSA_OK;
 }

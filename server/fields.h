@@ -44,7 +44,16 @@ nsa_status fields_set_text(struct fields *fields, enum fields_source source, con
 nsa_status fields_set_json(struct fields *fields, const char *name, const json_t *value,
                            nsa_error *err);
 
-/* NSA_EINVAL, naming it, when a required param was not given. */
-nsa_status fields_check_required(const struct fields *fields, nsa_error *err);
+/* The index of the op's param `name` that a client sets, or the op's param_count. */
+size_t fields_param(const nsa_op *op, const char *name);
+
+/* Set the integer param `index`; NSA_EINVAL if it is given twice. */
+nsa_status fields_set_integer(struct fields *fields, size_t index, int64_t value, nsa_error *err);
+
+/*
+ * Set a required param that was not given to `standard` (-1: there is none); NSA_EINVAL, naming it,
+ * when it cannot be.
+ */
+nsa_status fields_complete(struct fields *fields, int64_t standard, nsa_error *err);
 
 #endif

@@ -30,6 +30,17 @@
 /* How a request is counted whose client left before there was an answer, as nginx does. */
 #define CLIENT_GONE_STATUS 499
 
+/* What a client gets whose request takes too long to arrive; the second one under /v2. */
+#define SLOW_ANSWER(size, body)                                                                    \
+    "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Type: application/json\r\n"      \
+    "Content-Length: " size "\r\n\r\n" body
+
+static const char *const slow_answers[2] = {
+    SLOW_ANSWER("73", "{\"error\": \"the request took too long to arrive\", "
+                      "\"code\": \"slow_request\"}\n"),
+    SLOW_ANSWER("49", "{\"error\": \"the request took too long to arrive\"}\n"),
+};
+
 struct http {
     struct server *server;
     struct MHD_Daemon *daemon;
@@ -38,8 +49,7 @@ struct http {
     bool quiesced;
     char address[LISTENER_ADDRESS_BYTES];
     struct connections connections;
-    char slow_answer[256]; /* what a client gets whose request takes too long to arrive */
-    uint64_t id_seed;      /* made-up request ids count up from here */
+    uint64_t id_seed; /* made-up request ids count up from here */
     atomic_uint_fast64_t id_count;
 };
 
@@ -190,7 +200,7 @@ static struct exchange *begin_exchange(struct http *http, struct MHD_Connection 
     ex->connection = connection;
     ex->client = client;
     ex->method = method;
-    ex->route = router_find(client->nul_in_uri ? NULL : path);
+    router_find(ex, !client->nul_in_uri);
     ex->begin_ns = atomic_load(&client->since_ns);
     ex->deadline_ns = ex->begin_ns + http->server->config.request_timeout_ms * NS_PER_MS;
     set_request_id(ex, http);
@@ -250,6 +260,7 @@ static void *request_line_arrived(void *context, const char *uri, struct MHD_Con
     if (!client)
         return NULL;
     client->nul_in_uri = strstr(uri, "%00") != NULL;
+    atomic_store(&client->oip, router_is_oip(uri));
     connection_enter(client, CONNECTION_READING);
     return NULL;
 }
@@ -344,17 +355,6 @@ static nsa_status start_daemon(struct http *http, nsa_error *err)
     return NSA_OK;
 }
 
-static void write_slow_answer(struct http *http)
-{
-    static const char body[] =
-        "{\"error\": \"the request took too long to arrive\", \"code\": \"slow_request\"}\n";
-
-    snprintf(http->slow_answer, sizeof http->slow_answer,
-             "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
-             "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-             strlen(body), body);
-}
-
 static bool add_connection(void *context, int fd, const struct sockaddr *address,
                            socklen_t address_bytes)
 {
@@ -385,7 +385,6 @@ nsa_status http_start(struct http **out, struct server *server, nsa_error *err)
     http->server = server;
     http->listen_fd = -1;
     connections_init(&http->connections);
-    write_slow_answer(http);
     if (getrandom(&http->id_seed, sizeof http->id_seed, 0) != sizeof http->id_seed)
         http->id_seed = nsa_now_ns();
     status = listener_open(&http->listen_fd, http->address, server->config.listen, err);
@@ -412,7 +411,7 @@ void http_sweep(struct http *http)
 {
     const struct config *config = &http->server->config;
     size_t cut = connections_sweep(&http->connections, config->idle_timeout_ms * NS_PER_MS,
-                                   config->request_timeout_ms * NS_PER_MS, http->slow_answer);
+                                   config->request_timeout_ms * NS_PER_MS, slow_answers);
 
     while (cut-- > 0)
         metrics_reject(http->server->metrics, METRICS_SLOW_REQUEST);

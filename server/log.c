@@ -86,6 +86,11 @@ void log_open(int fd, enum log_format format, enum log_level least)
     atomic_store_explicit(&sink.level, (int)least, memory_order_relaxed);
 }
 
+void log_set_level(enum log_level least)
+{
+    atomic_store(&sink.level, least);
+}
+
 bool log_enabled(enum log_level level)
 {
     return (int)level >= atomic_load_explicit(&sink.level, memory_order_relaxed);

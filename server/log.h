@@ -55,6 +55,9 @@ struct log_field {
  */
 void log_open(int fd, enum log_format format, enum log_level least);
 
+/* Change the least level that is written. Thread-safe. */
+void log_set_level(enum log_level least);
+
 /* Whether an event of `level` would be written: saves the work of gathering its fields. */
 bool log_enabled(enum log_level level);
 

@@ -1,11 +1,14 @@
 /* The process: configuration, start, signals, drain. */
+#include "server/control.h"
 #include "server/healthcheck.h"
 #include "server/http.h"
 #include "server/log.h"
 #include "server/pages.h"
 #include "server/processors.h"
+#include "server/registry.h"
 #include "server/router.h"
 #include "server/server.h"
+#include "server/shared_memory.h"
 #include "server/signals.h"
 #include "server/version.h"
 
@@ -32,13 +35,14 @@ static int fail(const nsa_error *err)
 /* --- signals ------------------------------------------------------------------------------- */
 
 /* Wait for a signal for SWEEP_MS, then sweep. True for a signal to stop. */
-static bool wait_to_stop(struct http *http)
+static bool wait_to_stop(struct server *server, struct http *http)
 {
     int number = signals_wait(SWEEP_MS);
 
     if (number == SIGHUP)
-        log_event(LOG_WARN, "models are loaded at start only: SIGHUP ignored", LOG_END);
+        control_reload(atomic_load(&server->control));
     http_sweep(http);
+    registry_sweep(server->registry);
     return number == SIGTERM || number == SIGINT;
 }
 
@@ -58,13 +62,13 @@ static int drain(struct server *server, struct http *http)
     atomic_store(&server->ready, false);
     log_event(LOG_INFO, "draining", LOG_INT("delay_ms", server->config.drain_delay_ms), LOG_END);
     while (nsa_now_ns() < delay_end) {
-        if (wait_to_stop(http))
+        if (wait_to_stop(server, http))
             return EXIT_FAILURE;
     }
     http_quiesce(http);
     /* Twice, a sweep apart: a request may be between the socket and its connection's phase. */
     for (int quiet = 0; quiet < 2; quiet = http_idle(http) ? quiet + 1 : 0) {
-        if (wait_to_stop(http) || nsa_now_ns() > end)
+        if (wait_to_stop(server, http) || nsa_now_ns() > end)
             return EXIT_FAILURE;
     }
     return EXIT_SUCCESS;
@@ -93,29 +97,38 @@ static nsa_status make_metrics(struct server *server, nsa_error *err)
     return status;
 }
 
-/* Load the models and open them to requests. */
+/* Load all models; any that is refused fails it. */
+static nsa_status load_all(struct catalog **out, const struct loader *loader, nsa_error *err)
+{
+    struct catalog *catalog = NULL;
+    size_t refused = 0;
+    nsa_status status = loader_reload(&catalog, &refused, loader, NULL, err);
+
+    if (status == NSA_OK && refused > 0)
+        status = nsa_error_set(err, NSA_EINVAL, "%zu model%s refused", refused,
+                               refused == 1 ? " was" : "s were");
+    if (status == NSA_OK)
+        *out = catalog;
+    else
+        catalog_free(catalog);
+    return status;
+}
+
+/* Load the models and open them to requests, and to changes. */
 static nsa_status load_models(struct server *server, nsa_error *err)
 {
-    struct registry *registry;
-    nsa_status status = registry_load(&registry, &server->config, err);
+    const struct loader loader = {&server->config, server->batcher, server->metrics};
+    struct control *control;
+    struct catalog *catalog;
+    nsa_status status = load_all(&catalog, &loader, err);
 
     if (status != NSA_OK)
         return status;
-    status = registry_open(registry, server->batcher, server->metrics, err);
-    if (status != NSA_OK) {
-        registry_close(registry);
+    registry_publish(server->registry, catalog);
+    status = control_open(&control, server, err);
+    if (status != NSA_OK)
         return status;
-    }
-    for (size_t i = 0; i < registry->count; i++) {
-        struct served_model *served = &registry->models[i];
-        const nsa_model_info *info = nsa_model_describe(served->model);
-
-        metrics_set_model_ready(served->series, true);
-        log_event(LOG_INFO, "model", LOG_STR("name", served->name),
-                  LOG_STR("version", served->version_text), LOG_STR("op", info->op->name),
-                  LOG_STR("path", served->path), LOG_END);
-    }
-    atomic_store(&server->registry, registry);
+    atomic_store(&server->control, control);
     atomic_store(&server->ready, true);
     return NSA_OK;
 }
@@ -131,15 +144,36 @@ static nsa_status open_batcher(struct server *server, nsa_error *err)
     return nsa_batcher_open(&server->batcher, &options, err);
 }
 
+/* What there is before the first request. */
+static nsa_status prepare(struct server *server, nsa_error *err)
+{
+    nsa_status status = make_metrics(server, err);
+
+    server->registry = registry_open();
+    if (status == NSA_OK && !server->registry)
+        status = nsa_error_set(err, NSA_ENOMEM, "out of memory for the models");
+    if (status == NSA_OK && server->config.allow_client_shm)
+        status = shared_memory_open(&server->shared_memory, err);
+    return status == NSA_OK ? open_batcher(server, err) : status;
+}
+
+/* Everything but HTTP, after it. */
+static void dispose(struct server *server)
+{
+    control_close(atomic_load(&server->control));
+    registry_close(server->registry);
+    nsa_batcher_close(server->batcher);
+    shared_memory_close(server->shared_memory);
+    metrics_free(server->metrics);
+}
+
 static int serve(struct server *server)
 {
     struct http *http = NULL;
     int exit_status = EXIT_BAD_USAGE;
     nsa_error err;
-    nsa_status status = make_metrics(server, &err);
+    nsa_status status = prepare(server, &err);
 
-    if (status == NSA_OK)
-        status = open_batcher(server, &err);
     if (status == NSA_OK)
         status = http_start(&http, server, &err);
     if (status == NSA_OK) {
@@ -149,7 +183,7 @@ static int serve(struct server *server)
     if (status == NSA_OK) {
         log_event(LOG_INFO, "ready", LOG_STR("address", http_address(http)),
                   LOG_STR("kernel", nsa_cpu_kernel()), LOG_STR("version", nsad_version), LOG_END);
-        while (!wait_to_stop(http)) {
+        while (!wait_to_stop(server, http)) {
         }
         exit_status = drain(server, http);
         log_event(LOG_INFO, "stopped", LOG_INT("exit_status", exit_status), LOG_END);
@@ -159,26 +193,25 @@ static int serve(struct server *server)
         log_event(LOG_ERROR, "cannot start", LOG_STR("reason", err.message), LOG_END);
     }
     http_stop(http);
-    registry_close(atomic_load(&server->registry));
-    nsa_batcher_close(server->batcher);
-    metrics_free(server->metrics);
+    dispose(server);
     return exit_status;
 }
 
 /* --check: what would be served, on standard output. */
 static int check(const struct config *config)
 {
+    const struct loader loader = {.config = config};
     buffer page = {.max_bytes = SIZE_MAX};
-    struct registry *registry;
+    struct catalog *catalog;
     nsa_error err;
 
-    if (registry_load(&registry, config, &err) != NSA_OK)
+    if (load_all(&catalog, &loader, &err) != NSA_OK)
         return fail(&err);
-    pages_write_models(&page, registry);
+    pages_write_models(&page, catalog);
     if (page.status == NSA_OK)
         fwrite(page.data, 1, page.size, stdout);
     buffer_free(&page);
-    registry_close(registry);
+    catalog_free(catalog);
     return fflush(stdout) == 0 && page.status == NSA_OK ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

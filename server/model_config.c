@@ -21,7 +21,7 @@ static bool set_op(struct model_config *config, const json_t *value)
 {
     const nsa_op *op = json_is_string(value) ? nsa_op_find(json_string_value(value)) : NULL;
 
-    if (!op || !op->has_weights)
+    if (!op)
         return false;
     config->options.op = op->name;
     return true;
@@ -65,6 +65,13 @@ static bool set_max_queue_delay(struct model_config *config, const json_t *value
     return true;
 }
 
+static bool set_num_selected_blocks(struct model_config *config, const json_t *value)
+{
+    config->num_selected_blocks = json_integer_value(value);
+    config->has_num_selected_blocks = true;
+    return json_is_integer(value) && config->num_selected_blocks >= 0;
+}
+
 static bool set_description(struct model_config *config, const json_t *value)
 {
     return set_text(&config->description, value);
@@ -75,12 +82,13 @@ static const struct {
     const char *expected;
     bool (*set)(struct model_config *config, const json_t *value);
 } keys[] = {
-    {"op", "\"compress\" or \"posembed\"", set_op},
+    {"op", "\"compress\", \"posembed\" or \"select\"", set_op},
     {"activation", "\"gelu\", \"gelu_tanh\", \"silu\" or \"relu\"", set_activation},
     {"precision", "\"f32\" or \"bf16\"", set_precision},
     {"key_prefix", "a text", set_key_prefix},
     {"max_batch_rows", "an integer from 1 to 65536", set_max_batch_rows},
     {"max_queue_delay_us", "an integer from 0 to 1000000", set_max_queue_delay},
+    {"num_selected_blocks", "an integer of at least 0", set_num_selected_blocks},
     {"description", "a text", set_description},
 };
 
@@ -103,7 +111,8 @@ static nsa_status apply_keys(struct model_config *config, json_t *root, const ch
         if (i == KEY_COUNT)
             return nsa_error_set(err, NSA_EINVAL,
                                  "%s: unknown key '%.64s'; expected op, activation, precision, "
-                                 "key_prefix, max_batch_rows, max_queue_delay_us or description",
+                                 "key_prefix, max_batch_rows, max_queue_delay_us, "
+                                 "num_selected_blocks or description",
                                  path, key);
         if (!keys[i].set(config, value)) {
             char *got = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
@@ -114,6 +123,25 @@ static nsa_status apply_keys(struct model_config *config, json_t *root, const ch
             return NSA_EINVAL;
         }
     }
+    return NSA_OK;
+}
+
+/* Keys that have no meaning for the op. */
+static nsa_status check_op(const struct model_config *config, const char *path, nsa_error *err)
+{
+    const nsa_model_options *options = &config->options;
+    bool select = model_config_is_select(config);
+
+    if (config->has_num_selected_blocks && !select)
+        return nsa_error_set(err, NSA_EINVAL,
+                             "%s: num_selected_blocks: expected beside \"op\": \"select\" only",
+                             path);
+    if (select && (options->key_prefix || options->activation != NSA_GELU ||
+                   options->precision != NSA_PRECISION_F32))
+        return nsa_error_set(err, NSA_EINVAL,
+                             "%s: activation, precision and key_prefix: expected for models with "
+                             "weights only",
+                             path);
     return NSA_OK;
 }
 
@@ -148,11 +176,31 @@ static nsa_status read_config(char **out, size_t *size, const char *path, nsa_er
     return NSA_OK;
 }
 
-nsa_status model_config_read(struct model_config *out, const char *path, nsa_error *err)
+nsa_status model_config_parse(struct model_config *out, const char *text, size_t size,
+                              const char *path, nsa_error *err)
 {
     struct model_config config = {0};
     json_error_t json_error;
-    json_t *root;
+    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &json_error);
+    nsa_status status;
+
+    if (!root)
+        return nsa_error_set(err, NSA_EFORMAT, "%s: line %d: %s", path, json_error.line,
+                             json_error.text);
+    status = apply_keys(&config, root, path, err);
+    json_decref(root);
+    if (status == NSA_OK)
+        status = check_op(&config, path, err);
+    if (status != NSA_OK) {
+        model_config_free(&config);
+        return status;
+    }
+    *out = config;
+    return NSA_OK;
+}
+
+nsa_status model_config_read(struct model_config *out, const char *path, nsa_error *err)
+{
     char *bytes;
     size_t size = 0;
     nsa_status status = read_config(&bytes, &size, path, err);
@@ -160,22 +208,17 @@ nsa_status model_config_read(struct model_config *out, const char *path, nsa_err
     if (status != NSA_OK)
         return status;
     if (!bytes) {
-        *out = config;
+        *out = (struct model_config){0};
         return NSA_OK;
     }
-    root = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &json_error);
+    status = model_config_parse(out, bytes, size, path, err);
     free(bytes);
-    if (!root)
-        return nsa_error_set(err, NSA_EFORMAT, "%s: line %d: %s", path, json_error.line,
-                             json_error.text);
-    status = apply_keys(&config, root, path, err);
-    json_decref(root);
-    if (status != NSA_OK) {
-        model_config_free(&config);
-        return status;
-    }
-    *out = config;
-    return NSA_OK;
+    return status;
+}
+
+bool model_config_is_select(const struct model_config *config)
+{
+    return config->options.op && nsa_op_find(config->options.op)->id == NSA_SELECT;
 }
 
 void model_config_free(struct model_config *config)

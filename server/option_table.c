@@ -9,6 +9,7 @@
 #define MINUTE_US ((size_t)60 * 1000 * 1000)
 #define MAX_CONNECTIONS ((size_t)1000000)
 
+static const char *const model_controls[] = {"none", "explicit", "poll", NULL};
 static const char *const kernels[] = {"auto", "avx512", "avx2", "portable", NULL};
 static const char *const log_formats[] = {"json", "logfmt", NULL};
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
@@ -50,6 +51,13 @@ const struct option option_table[] = {
      "MS", NULL, "After SIGTERM, serve on for so long while readiness says 503."},
     {"drain-timeout-ms", OPTION_NUMBER, OPTION_EVERYWHERE, FIELD(drain_timeout_ms), 0, DAY_MS,
      "30000", "MS", NULL, "After the drain delay, wait at most so long for requests in flight."},
+    {"model-control", OPTION_CHOICE, OPTION_EVERYWHERE, FIELD(model_control), 0, 0, "none", "NAME",
+     model_controls,
+     "What changes models, besides SIGHUP: explicit requests, or a poll of the disk."},
+    {"poll-interval-ms", OPTION_NUMBER, OPTION_EVERYWHERE, FIELD(poll_interval_ms), 10, DAY_MS,
+     "5000", "MS", NULL, "Time between two polls of the disk, with --model-control poll."},
+    {"allow-client-shm", OPTION_BOOL, OPTION_EVERYWHERE, FIELD(allow_client_shm), 0, 0, "false",
+     NULL, NULL, "Let clients pass tensors in this machine's POSIX shared memory."},
     {"kernel", OPTION_CHOICE, OPTION_EVERYWHERE, FIELD(kernel), 0, 0, "auto", "NAME", kernels,
      "Which kernels compute; auto takes the best that the processor has."},
     {"log-format", OPTION_CHOICE, OPTION_EVERYWHERE, FIELD(log_format), 0, 0, "logfmt", "NAME",

@@ -47,6 +47,9 @@ struct config {
     size_t idle_timeout_ms;
     size_t drain_delay_ms;
     size_t drain_timeout_ms;
+    const char *model_control; /* "none", "explicit" or "poll"; static */
+    size_t poll_interval_ms;
+    bool allow_client_shm;
     const char *kernel;     /* a name for nsa_cpu_use(); static */
     const char *log_format; /* a name for log_format_from_name(); static */
     const char *log_level;  /* a name for log_level_from_name(); static */

@@ -1,5 +1,6 @@
 #include "server/pages.h"
 
+#include "server/registry.h"
 #include "server/server.h"
 
 #include <inttypes.h>
@@ -64,26 +65,27 @@ static void write_model(buffer *out, const struct served_model *served)
     buffer_append_text(out, "}");
 }
 
-void pages_write_models(buffer *out, const struct registry *registry)
+void pages_write_models(buffer *out, const struct catalog *catalog)
 {
     buffer_append_text(out, "{\"models\": [\n");
-    for (size_t i = 0; i < registry->count; i++) {
-        write_model(out, &registry->models[i]);
-        buffer_append_text(out, i + 1 < registry->count ? ",\n" : "\n");
+    for (size_t i = 0; i < catalog->count; i++) {
+        write_model(out, catalog->models[i]);
+        buffer_append_text(out, i + 1 < catalog->count ? ",\n" : "\n");
     }
     buffer_append_text(out, "]}\n");
 }
 
 void page_models(struct exchange *ex)
 {
-    const struct registry *registry = atomic_load(&ex->server->registry);
+    const struct catalog *catalog = registry_acquire(ex->server->registry);
     buffer page = {.max_bytes = MAX_PAGE_BYTES};
 
-    if (!registry) {
-        answer_error(ex, 503, "not_ready", "the models are still loading");
+    if (!catalog) {
+        answer_error(ex, FAULT_NOT_READY, "the models are still loading");
         return;
     }
-    pages_write_models(&page, registry);
+    pages_write_models(&page, catalog);
+    registry_release(ex->server->registry, catalog);
     answer_buffer(ex, 200, JSON_TYPE, &page);
 }
 

@@ -2,8 +2,8 @@
 #ifndef SERVER_PAGES_H
 #define SERVER_PAGES_H
 
+#include "server/catalog.h"
 #include "server/exchange.h"
-#include "server/registry.h"
 
 void page_live(struct exchange *ex);
 void page_ready(struct exchange *ex);
@@ -12,6 +12,6 @@ void page_metrics(struct exchange *ex);
 void page_openapi(struct exchange *ex);
 
 /* What GET /v1/models and --check print: {"models": [...]}, one model a line. */
-void pages_write_models(buffer *out, const struct registry *registry);
+void pages_write_models(buffer *out, const struct catalog *catalog);
 
 #endif

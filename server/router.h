@@ -8,10 +8,11 @@
 #include <stddef.h>
 
 struct route {
-    const char *path;
+    const char *path; /* a pattern: {name} is one segment, and what stands in [] may be left out */
     unsigned methods; /* of enum metrics_method_bit */
     void (*handle)(struct exchange *ex);
-    nsa_op_id op; /* of the routes that infer_submit() handles */
+    bool reads_body;
+    nsa_op_id op; /* that the path names; NSA_OP_COUNT: none */
 };
 
 /* The routes, as a table, for the metrics to name. */
@@ -21,10 +22,20 @@ const struct route *router_routes(size_t *count);
 size_t router_index(const struct route *route);
 
 /*
- * The route of `path`; for an unknown path one whose handler answers 404, and for NULL, an address
- * that cannot be read, one that answers 400. Never NULL.
+ * Whether `path` is one that `pattern` stands for. `params` then holds its names' segments in
+ * order, "" for those left out; none is empty or over EXCHANGE_PARAM_BYTES - 1 bytes.
  */
-const struct route *router_find(const char *path);
+bool router_match(char params[EXCHANGE_MAX_PARAMS][EXCHANGE_PARAM_BYTES], const char *pattern,
+                  const char *path);
+
+/* Whether a path, with or without query, is the Open Inference Protocol's. */
+bool router_is_oip(const char *path);
+
+/*
+ * Set ex->route, ex->oip and ex->params by ex->path. An unknown path gets a route whose handler
+ * answers 404, and an address that isn't `readable` one that answers 400; the route is never NULL.
+ */
+void router_find(struct exchange *ex, bool readable);
 
 /* Run the handler of ex->route, or answer 405. */
 void router_dispatch(struct exchange *ex);

@@ -9,14 +9,17 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+struct control;
 struct registry;
+struct shared_memory;
 
 struct server {
     struct config config;
-    struct metrics *metrics;
     nsa_batcher *batcher;
-
-    _Atomic(struct registry *) registry; /* NULL while the models load; set once, before `ready` */
+    struct metrics *metrics;
+    struct registry *registry;           /* without a catalog while the models load */
+    _Atomic(struct control *) control;   /* NULL while they do */
+    struct shared_memory *shared_memory; /* NULL: clients may not use any */
 
     atomic_bool ready;    /* models are loaded and no drain has begun */
     atomic_bool draining; /* answers carry Connection: close */

@@ -21,7 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SHARED_MEMORY_MAX_REGIONS 1024 /* each holds a descriptor */
+#define SHARED_MEMORY_MAX_REGIONS 128 /* each holds a descriptor */
 #define SHARED_MEMORY_MAX_NAME_BYTES 255
 #define SHARED_MEMORY_MAX_KEY_BYTES 254 /* without the slash before them */
 

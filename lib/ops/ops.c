@@ -38,7 +38,7 @@ nsa_status nsa_request_plan(nsa_request *request, const nsa_model *model, nsa_er
     if (!nsa_dtype_is_float(request->input.dtype))
         return nsa_error_set(err, NSA_EUNSUPPORTED,
                              "%s: expected float32, float16, bfloat16 or float64, got %s",
-                             op->input, nsa_dtype_name(request->input.dtype));
+                             op->input.name, nsa_dtype_name(request->input.dtype));
     status = nsa_shape_count(&count, &request->input.shape, err);
     if (status != NSA_OK)
         return status;

@@ -233,7 +233,7 @@ static void test_hangup(void **state)
     (void)state;
     for (size_t i = 1; i <= 3; i++) {
         daemon_signal(daemon, SIGHUP);
-        daemon_wait_log(daemon, "SIGHUP", i);
+        daemon_wait_log(daemon, "msg=reloaded changed=false refused=0", i);
         expect_reply(client_get(client, "/readyz"), 200, NULL);
         expect_reply(client_json(client, "/v1/compress", ROWS1), 200, NULL);
     }

@@ -3,6 +3,7 @@
 #include "tests/integration/fixtures.h"
 #include "tests/integration/groups.h"
 
+#include <nsa/cpu.h>
 #include <nsa/model.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -237,6 +238,7 @@ static void test_other_ops(void **state)
 static int prepare(void **state)
 {
     (void)state;
+    assert_status(NSA_OK, nsa_cpu_use("auto", NULL));
     compute_expected();
     return 0;
 }

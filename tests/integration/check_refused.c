@@ -198,7 +198,9 @@ static void test_configs(void **state)
         const char *part;
     } rows[] = {
         {"{\"activatoin\": \"relu\"}", "unknown key 'activatoin'; expected op, activation, "},
-        {"{\"op\": \"select\"}", "op: expected "},
+        {"{\"op\": \"topk\"}", "op: expected "},
+        {"{\"op\": \"select\", \"precision\": \"bf16\"}", "expected for models with weights only"},
+        {"{\"num_selected_blocks\": 1}", "num_selected_blocks: expected beside"},
         {"{\"op\": \"posembed\"}", "embedding.weight"},
         {"{\"activation\": \"GELU\"}", "activation: expected "},
         {"{\"activation\": 1}", "gelu_tanh"},

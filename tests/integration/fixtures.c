@@ -111,6 +111,14 @@ void repository_remove(const char *root)
     assert_int_equal(0, nftw(root, remove_entry, 8, FTW_DEPTH | FTW_PHYS));
 }
 
+void repository_gone(const char *root, const char *path)
+{
+    char whole[2 * REPOSITORY_MAX_PATH_BYTES];
+
+    snprintf(whole, sizeof whole, "%s/%s", root, path);
+    repository_remove(whole);
+}
+
 const char *model_argument(const char *name, const char *path)
 {
     static char texts[8][2 * REPOSITORY_MAX_PATH_BYTES];

@@ -34,6 +34,9 @@ void repository_put_text(const char *root, const char *path, const char *text);
 /* Copy the file `from` to root/path. */
 void repository_copy(const char *root, const char *path, const char *from);
 
+/* Remove root/path and all in it. */
+void repository_gone(const char *root, const char *path);
+
 /* Remove the directory and all in it. */
 void repository_remove(const char *root);
 

@@ -10,6 +10,8 @@ int run_errors(void);
 int run_truncation(void);
 int run_models(void);
 int run_refused(void);
+int run_reload(void);
+int run_control(void);
 int run_command(void);
 int run_invariance(void);
 int run_limits(void);

@@ -55,32 +55,39 @@ static bool is_cut(const struct pair *pair, const char *expected)
 
 static void the_sweep_cuts_what_is_over_its_time(void **state)
 {
+    static const char *const slow[2] = {"slow", "slow, under /v2"};
     struct connections list;
-    struct pair idle, reading, answering;
+    struct pair idle, reading, oip, answering;
 
     (void)state;
     connections_init(&list);
     idle = make_pair(&list);
     reading = make_pair(&list);
+    oip = make_pair(&list);
     answering = make_pair(&list);
     connection_enter(reading.connection, CONNECTION_READING);
+    connection_enter(oip.connection, CONNECTION_READING);
     connection_enter(answering.connection, CONNECTION_ANSWERING);
-    assert_int_equal(0, connections_sweep(&list, MINUTE_NS, MINUTE_NS, "slow"));
+    assert_int_equal(0, connections_sweep(&list, MINUTE_NS, MINUTE_NS, slow));
     assert_false(is_cut(&idle, "") || is_cut(&reading, "slow") || is_cut(&answering, ""));
 
     atomic_store(&reading.connection->since_ns, nsa_now_ns() - 2 * MINUTE_NS);
     atomic_store(&answering.connection->since_ns, nsa_now_ns() - 2 * MINUTE_NS);
-    assert_int_equal(1, connections_sweep(&list, MINUTE_NS, MINUTE_NS, "slow"));
+    atomic_store(&oip.connection->since_ns, nsa_now_ns() - 2 * MINUTE_NS);
+    atomic_store(&oip.connection->oip, true);
+    assert_int_equal(2, connections_sweep(&list, MINUTE_NS, MINUTE_NS, slow));
     assert_true(is_cut(&reading, "slow"));
+    assert_true(is_cut(&oip, "slow, under /v2"));
     assert_int_equal(CONNECTION_CUT, atomic_load(&reading.connection->phase));
     assert_false(connection_enter(reading.connection, CONNECTION_ANSWERING));
-    assert_int_equal(0, connections_sweep(&list, MINUTE_NS, MINUTE_NS, "slow"));
+    assert_int_equal(0, connections_sweep(&list, MINUTE_NS, MINUTE_NS, slow));
 
     atomic_store(&idle.connection->since_ns, nsa_now_ns() - 2 * MINUTE_NS);
-    assert_int_equal(0, connections_sweep(&list, MINUTE_NS, MINUTE_NS, "slow"));
+    assert_int_equal(0, connections_sweep(&list, MINUTE_NS, MINUTE_NS, slow));
     assert_true(is_cut(&idle, ""));
     assert_false(is_cut(&answering, ""));
     drop_pair(&list, &reading);
+    drop_pair(&list, &oip);
     drop_pair(&list, &idle);
     drop_pair(&list, &answering);
     assert_null(list.first);

@@ -48,7 +48,19 @@ static void the_same_field_from_text_and_json(void **state)
     assert_int_equal(3, fields.shape.rank);
     assert_int_equal(16, fields.shape.dims[2]);
     assert_true(fields.flat && fields.nonfinite_null && fields.has_shape);
-    assert_status(NSA_OK, fields_check_required(&fields, &err));
+    assert_status(NSA_OK, fields_complete(&fields, 3, &err));
+    assert_int_equal(8, fields.params[0]); /* as given */
+}
+
+static void a_param_may_come_as_an_integer(void **state)
+{
+    (void)state;
+    assert_int_equal(0, fields_param(fields.op, "num_selected_blocks"));
+    assert_int_equal(fields.op->param_count, fields_param(fields.op, "offset"));
+    assert_status(NSA_OK, fields_set_integer(&fields, 0, 5, &err));
+    assert_int_equal(5, fields.params[0]);
+    assert_status(NSA_EINVAL, fields_set_integer(&fields, 0, 5, &err));
+    assert_string_equal("num_selected_blocks: given twice", err.message);
 }
 
 static void defaults_hold_and_required_is_missed(void **state)
@@ -56,10 +68,13 @@ static void defaults_hold_and_required_is_missed(void **state)
     (void)state;
     assert_int_equal(0, fields.params[1]);
     assert_false(fields.flat || fields.nonfinite_null || fields.has_shape || fields.has_dtype);
-    assert_status(NSA_EINVAL, fields_check_required(&fields, &err));
+    assert_status(NSA_EINVAL, fields_complete(&fields, -1, &err));
     assert_string_equal("num_selected_blocks: expected an integer, got none", err.message);
+    assert_status(NSA_OK, fields_complete(&fields, 3, &err));
+    assert_int_equal(3, fields.params[0]);
     fields_init(&fields, nsa_op_at(NSA_POSEMBED));
-    assert_status(NSA_OK, fields_check_required(&fields, &err));
+    assert_status(NSA_OK, fields_complete(&fields, -1, &err));
+    assert_int_equal(0, fields.params[0]);
 }
 
 static void said_twice_is_refused(void **state)
@@ -163,6 +178,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(the_same_field_from_text_and_json, begin),
+        cmocka_unit_test_setup(a_param_may_come_as_an_integer, begin),
         cmocka_unit_test_setup(defaults_hold_and_required_is_missed, begin),
         cmocka_unit_test_setup(said_twice_is_refused, begin),
         cmocka_unit_test_setup(unknown_names_list_the_known, begin),

@@ -226,7 +226,7 @@ static void so_many_regions_and_no_more(void **state)
         add_region(f, name, key, 0, 8);
     }
     assert_status(NSA_ELIMIT, shared_memory_register(f->memory, "more", key, 0, 8, &err));
-    assert_string_equal("region 'more': expected at most 1024 regions", err.message);
+    assert_string_equal("region 'more': expected at most 128 regions", err.message);
     check_refused(f, "5", key, 0, 8, "region '5': already registered");
     shared_memory_unregister(f->memory, "5");
     add_region(f, "more", key, 0, 8);

@@ -30,15 +30,26 @@ typedef struct nsa_param_spec {
     nsa_param_type type;
     bool required;
     int64_t default_value; /* of a parameter that is not required */
+    size_t output; /* of a boolean: the output that there is only when it is true; 0: none */
 } nsa_param_spec;
+
+#define NSA_MAX_SPEC_RANK 3
+
+/* A tensor of an op, in its plainest form. */
+typedef struct nsa_tensor_spec {
+    const char *name;
+    nsa_dtype dtype; /* NSA_F32 stands for any floating dtype; outputs then have the input's */
+    size_t rank;
+    const char *dims[NSA_MAX_SPEC_RANK]; /* the model's dimension that each is; NULL: any */
+} nsa_tensor_spec;
 
 typedef struct nsa_op {
     nsa_op_id id;
     const char *name;
     bool has_weights;
-    const char *input; /* the field's name of the input tensor */
+    nsa_tensor_spec input;
     size_t output_count;
-    const char *outputs[NSA_MAX_OUTPUTS];
+    nsa_tensor_spec outputs[NSA_MAX_OUTPUTS];
     size_t param_count;
     nsa_param_spec params[NSA_MAX_PARAMS];
 } nsa_op;
