@@ -19,19 +19,6 @@ struct catalog *catalog_new(void)
     return catalog;
 }
 
-void served_model_unref(struct served_model *served)
-{
-    if (!served || atomic_fetch_sub(&served->references, 1) != 1)
-        return;
-    nsa_lane_close(served->lane);
-    if (served->metrics)
-        metrics_remove_model(served->metrics, served->series);
-    nsa_model_unref(served->model);
-    free(served->path);
-    free(served->description);
-    free(served);
-}
-
 void catalog_free(struct catalog *catalog)
 {
     if (!catalog)

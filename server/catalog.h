@@ -5,39 +5,13 @@
 #ifndef SERVER_CATALOG_H
 #define SERVER_CATALOG_H
 
-#include "server/metrics.h"
-#include "server/repository.h"
+#include "server/served_model.h"
 
-#include <nsa/batcher.h>
-#include <nsa/model.h>
-#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define CATALOG_MAX_MODELS 1024 /* versions of all models together */
-
-/* What a version was made from; equal stamps stand for the same model. */
-struct model_stamp {
-    struct file_stamp weights, config_file;
-};
-
-/* One version of a model; immutable while anyone can find it. */
-struct served_model {
-    char name[REPOSITORY_MAX_NAME_BYTES + 1];
-    uint32_t version;
-    char version_text[11];
-    char *path;        /* of the weights; NULL for an op without, and for weights from a request */
-    char *description; /* from config.json, or NULL */
-    nsa_model *model;
-    nsa_lane *lane; /* NULL where nothing is served (--check) */
-    struct metrics *metrics;
-    struct metrics_model_series *series;
-    nsa_lane_options lane_options;
-    int64_t num_selected_blocks; /* of requests that don't say; -1: they must */
-    struct model_stamp stamp;
-    bool from_request;      /* a client loaded it with a configuration or weights of its own */
-    atomic_uint references; /* of catalogs */
-};
 
 /* A version, or all of a model, that a client may expect and doesn't get. */
 struct refusal {
@@ -73,9 +47,6 @@ nsa_status catalog_refuse(struct catalog *catalog, const struct refusal *refusal
 
 /* Put it in order, after which it can be searched. */
 void catalog_sort(struct catalog *catalog);
-
-/* Drop a reference, the last of which closes the model's queue and frees it. Takes NULL. */
-void served_model_unref(struct served_model *served);
 
 /* The version `version` of `name`, or NULL; also of one that is not sorted yet. */
 struct served_model *catalog_version(const struct catalog *catalog, const char *name,

@@ -10,19 +10,6 @@
 
 #include <stddef.h>
 
-struct loader {
-    const struct config *config;
-    nsa_batcher *batcher;    /* NULL: no queues, for who only wants to know what would be served */
-    struct metrics *metrics; /* NULL: none */
-};
-
-/* Weights that came with a request. */
-struct load_file {
-    uint32_t version;
-    void *bytes; /* (size), owned by whoever has the request */
-    size_t size;
-};
-
 #define LOAD_MAX_FILES 8
 
 /* What a client asks to be loaded. */
