@@ -30,6 +30,8 @@ import jsonschema
 import numpy
 import yaml
 
+import oip
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "openapi.yaml"
 MODELS = ROOT / "docker" / "models"
@@ -51,18 +53,22 @@ UNPACK = {"gzip": gzip.decompress, "deflate": zlib.decompress}
 TRANSPORT_HEADERS = {"date", "content-length", "connection", "content-type", "transfer-encoding"}
 
 # Differ from one machine to the next.
-VOLATILE_KEYS = {"engine"}
+VOLATILE_KEYS = {"engine", "last_inference", "inference_count", "execution_count", "count", "ns"}
 
 # Two kernels' answers of compress: each within 8 * 2^-24 of the largest output from the true one.
 COMPRESS_TOLERANCE = 16 * 2.0**-24
 
 # What cannot be brought about from outside: faults of the server, and a lack of memory.
-UNPROVOKED_CODES = {"internal", "out_of_memory"}
-WITHOUT_MODELS = {"/livez", "/v2/health/live", "/metrics", "/openapi.yaml"}
+UNPROVOKED_CODES = {"internal", "out_of_memory", "not_supported"}
+
+
+def without_models(path):
+    """Answered while models load."""
+    return path in {"/livez", "/metrics", "/openapi.yaml"} or oip.without_models(path)
 
 
 def unprovoked(path, status):
-    return status == 500 or (status == 503 and path in WITHOUT_MODELS)
+    return status == 500 or (status == 503 and without_models(path))
 
 
 # --- TAP -----------------------------------------------------------------------------------------
@@ -237,9 +243,9 @@ def check_examples(document):
                 answers.update(list(media.get("examples", {})))
         asked = [name for media in item.get("requestBody", {}).get("content", {}).values()
                  for name in media.get("examples", {})]
-        given = [name for media in document.responses(path, method)[200]["content"].values()
-                 for name in media.get("examples", {})]
-        if not given:
+        content = document.responses(path, method).get(200, {}).get("content", {})
+        given = [name for media in content.values() for name in media.get("examples", {})]
+        if content and not given:
             yield f"{method} {path}: no example"
         if "requestBody" in item:
             yield from (f"{method} {path}: {name}: no request" for name in set(given) - set(asked))
@@ -363,8 +369,12 @@ class Contract:
         self.ids += 1
         return f"contract-{self.ids}"
 
-    def ask(self, daemon, method, path, query=None, headers=None, body=None, chunks=False):
-        """One request on a connection of its own; the answer, unchecked."""
+    def ask(self, daemon, method, path, query=None, headers=None, body=None, chunks=False,
+            params=None):
+        """One request on a connection of its own; the answer, unchecked. A path of the document
+        gets `params`, or its parameters' first examples."""
+        if "{" in path:
+            path = concrete(self.document, path, params=params)
         headers = dict(headers or {})
         headers.setdefault("X-Request-Id", self.new_id())
         if chunks:
@@ -418,10 +428,14 @@ class Contract:
         # The refusals of the layer below come without a type.
         media_type = given.get("content-type", "text/html")
         body = answer.body
+        if "content" not in response:
+            return ["expected no body"] if body else []
         if media_type not in response["content"]:
             return [f"Content-Type: {media_type}: not in the document"]
         if "content-encoding" in given:
             body = UNPACK[given["content-encoding"]](body)
+        if oip.LENGTH.lower() in given:
+            return oip.answer_problems(answer)
         if media_type == JSON:
             value = json.loads(body)
             if isinstance(value, dict) and "code" in value:
@@ -450,6 +464,7 @@ class Contract:
         for route, method in re.findall(series, text):
             served[route].add(method)
         listed = {path: set(self.document.methods(path)) for path in self.document.root["paths"]}
+        served = {path: methods for route, methods in served.items() for path in expand(route)}
         for route, methods in served.items():
             if route == "other":
                 continue
@@ -466,9 +481,9 @@ class Contract:
     def check_methods(self, daemon, path):
         listed = self.document.methods(path)
         for method in METHODS:
-            answer = self.ask(daemon, method, concrete(self.document, path), body=b"")
+            answer = self.ask(daemon, method, path, body=b"")
             yield from self.check(path, method, answer)
-            if method in listed and answer.status in (404, 405):
+            if method in listed and answer.status in (404, 405) and "{region}" not in path:
                 yield f"{method} {path}: in the document, but answered {answer.status}"
             if method not in listed:
                 allowed = dict(answer.headers).get("Allow", "none")
@@ -478,6 +493,12 @@ class Contract:
         for method in listed:
             # Any that the answer to another method names is one that the path takes.
             self.seen.add((path, method, 405))
+        self.restore(daemon, path)
+
+    def restore(self, daemon, path):
+        """Undo what a request to `path` may have done."""
+        if path.endswith("/unload"):
+            self.ask(daemon, "POST", path.replace("/unload", "/load"))
 
     # --- examples
 
@@ -489,7 +510,8 @@ class Contract:
                 for name, example in media.get("examples", {}).items():
                     yield name, media_type, example_bytes(media_type, example)
         else:
-            for media in self.document.responses(path, method)[200]["content"].values():
+            content = self.document.responses(path, method).get(200, {}).get("content", {})
+            for media in content.values():
                 for name in media.get("examples", {}):
                     yield name, None, None
 
@@ -509,11 +531,11 @@ class Contract:
         if isinstance(value, dict) and "request_id" in value:
             headers["X-Request-Id"] = value["request_id"]
         for parameter in self.document.parameters(path, method):
-            if name in parameter.get("examples", {}):
+            if name in parameter.get("examples", {}) and parameter["in"] != "path":
                 chosen = parameter["examples"][name]["value"]
                 text = ",".join(map(str, chosen)) if isinstance(chosen, list) else str(chosen)
                 (query if parameter["in"] == "query" else headers)[parameter["name"]] = text
-        answer = self.ask(daemon, method, concrete(self.document, path), query, headers, body)
+        answer = self.ask(daemon, method, concrete(self.document, path, name), query, headers, body)
         given_type = dict(answer.headers).get("Content-Type")
         yield from self.check(path, method, answer)
         if answer.status != status:
@@ -523,6 +545,7 @@ class Contract:
         elif method != "HEAD":
             tolerance = COMPRESS_TOLERANCE if path == "/v1/compress" else 0
             yield from compare(answer_type, value, answer.body, tolerance)
+        self.restore(daemon, path)
 
     # --- refusals
 
@@ -533,7 +556,8 @@ class Contract:
         got = f"{answer.status}: {answer.body[:200]!r} to {str(request)[:200]}"
         if answer.status != status:
             problems.append(f"expected {status}, got {got}")
-        elif method != "HEAD" and json.loads(answer.body)["code"] != code:
+        elif method != "HEAD" and json.loads(answer.body).get("code") != (
+                None if path.startswith("/v2") else code):
             problems.append(f"expected {code}, got {got}")
         return problems + daemon.alive()
 
@@ -561,12 +585,24 @@ def unnamed(path):
     return re.sub(r"{[^}]*}", "{}", path)
 
 
-def concrete(document, path):
-    """`path` with its parameters' first examples."""
+def expand(route):
+    """The paths that a pattern stands for: what stands in [] may be left out."""
+    if "[" not in route:
+        return [route.replace("]", "")]
+    begin = route.rindex("[")
+    end = route.index("]", begin)
+    before, inside, after = route[:begin], route[begin + 1:end], route[end + 1:]
+    return expand(before + after) + expand(before + inside + after)
+
+
+def concrete(document, path, name=None, params=None):
+    """`path` with `params`, or the examples called `name`, or the first examples."""
     for parameter in document.root["paths"][path].get("parameters", []):
         parameter = document.resolve(parameter)
         if parameter["in"] == "path":
-            value = next(iter(parameter["examples"].values()))["value"]
+            examples = parameter["examples"]
+            example = examples.get(name) or next(iter(examples.values()))
+            value = (params or {}).get(parameter["name"], example["value"])
             path = path.replace("{%s}" % parameter["name"], urllib.parse.quote(str(value), safe=""))
     return path
 
@@ -639,6 +675,8 @@ GOOD = {
 
 
 def raw_of(path, large=False, **headers):
+    if path in oip.INFER:
+        return oip.raw_request(large, **headers)
     query, small_shape, large_shape = GOOD[path]
     shape = large_shape if large else small_shape
     return {
@@ -817,8 +855,8 @@ def test_unknown_route(contract, daemon):
 def test_large_heads(contract, daemon, path, method):
     """More than 64 KiB of request line, then of headers."""
     for status, head in [
-        (414, head_bytes(method, path + "?" + "a" * 67000, {})),
-        (431, head_bytes(method, path, {"X-Padding": "a" * 67000})),
+        (414, head_bytes(method, concrete(contract.document, path) + "?" + "a" * 67000, {})),
+        (431, head_bytes(method, concrete(contract.document, path), {"X-Padding": "a" * 67000})),
     ]:
         answer = None
         for _ in range(10):  # what it didn't read may make the server reset the connection
@@ -870,13 +908,18 @@ def test_made_ids(contract, daemon):
 # --- servers in special circumstances ------------------------------------------------------------
 
 
+def test_switches(contract, nsad):
+    with Daemon(nsad) as daemon:
+        yield from oip.test_switches(contract, daemon)
+
+
 def test_body_limit(contract, nsad):
     """413 for every operation: by Content-Length, in chunks, and by what is decompressed."""
     with Daemon(nsad, "--max-body-bytes", "4096") as daemon:
         for path, method, _ in contract.document.operations():
             request = {"method": method, "body": bytes(5000), "headers": {"Content-Type": RAW}}
             yield from contract.refuse(daemon, path, 413, "body_too_large", **request)
-        for path in GOOD:
+        for path in [*GOOD, *oip.INFER]:
             request = {"body": bytes(5000), "headers": {"Content-Type": RAW}, "chunks": True}
             yield from contract.refuse(daemon, path, 413, "body_too_large", **request)
             headers = {"Content-Type": RAW, "Content-Encoding": "gzip"}
@@ -888,7 +931,7 @@ def test_body_limit_of_pages(contract, nsad):
     """413 where nobody reads the body, too, when its length is not said beforehand."""
     with Daemon(nsad, "--max-body-bytes", "4096") as daemon:
         for path, method, _ in contract.document.operations():
-            if path not in GOOD:
+            if path not in GOOD and path not in oip.INFER:
                 try:
                     yield from contract.refuse(daemon, path, 413, "body_too_large", method=method,
                                                body=bytes(5000), chunks=True)
@@ -902,10 +945,11 @@ def test_slow_requests(contract, nsad):
     with Daemon(nsad, "--request-timeout-ms", "200") as daemon:
         waiting = []
         for path, method, _ in contract.document.operations():
-            part = f"{method} {path} HTTP/1.1\r\nHost: x"
+            part = f"{method} {concrete(contract.document, path)} HTTP/1.1\r\nHost: x"
             waiting.append((path, method, daemon.send(part.encode())))
-        for path in GOOD:
-            head = head_bytes("POST", path, {"Content-Type": RAW, "Content-Length": 9})
+        for path in [*GOOD, *oip.INFER]:
+            head = head_bytes("POST", concrete(contract.document, path),
+                              {"Content-Type": RAW, "Content-Length": 9})
             waiting.append((path, "POST", daemon.send(head + b"abc")))
         for path, method, connection in waiting:
             # Sent by who doesn't know the method: to HEAD too it comes with its body.
@@ -937,14 +981,17 @@ def test_full_queue(contract, nsad):
         for thread in threads:
             thread.start()
         try:
-            for path in GOOD:
+            for path in [*GOOD, *oip.INFER]:
+                full = 503 if path in oip.INFER else 429
                 for _ in range(500):
                     answer = contract.ask(daemon, "POST", path, **raw_of(path, large=True))
                     yield from contract.check(path, "POST", answer)
-                    if answer.status == 429:
+                    if answer.status == full:
+                        if "Retry-After" not in dict(answer.headers):
+                            yield f"{path}: {full} without Retry-After"
                         break
                 else:
-                    yield f"{path}: never 429"
+                    yield f"{path}: never {full}"
         finally:
             stop.set()
             for thread in threads:
@@ -957,10 +1004,12 @@ def test_full_queue(contract, nsad):
 def test_client_gone(contract, nsad):
     """499 for who stops sending with the last byte of the body, and reads on."""
     with Daemon(nsad, "--compute-threads", "1") as daemon:
-        for path in GOOD:
+        for path in [*GOOD, *oip.INFER]:
             for _ in range(50):
                 request = raw_of(path, large=True)
-                target = path + "?" + urllib.parse.urlencode(request["query"], safe=",")
+                target = concrete(contract.document, path)
+                if "query" in request:
+                    target += "?" + urllib.parse.urlencode(request["query"], safe=",")
                 length = {"Content-Length": len(request["body"])}
                 head = head_bytes("POST", target, request["headers"] | length)
                 connection = daemon.send(head + request["body"][:-1])
@@ -988,8 +1037,8 @@ def many_versions(directory, count):
 
 def ask_while_loading(contract, daemon):
     for path, method, _ in contract.document.operations():
-        if path not in WITHOUT_MODELS:
-            request = raw_of(path) if path in GOOD else {}
+        if not without_models(path):
+            request = raw_of(path) if path in GOOD or path in oip.INFER else {}
             answer = contract.ask(daemon, method, path, **request)
             yield from contract.check(path, method, answer)
 
@@ -997,11 +1046,12 @@ def ask_while_loading(contract, daemon):
 def test_loading(contract, nsad):
     """503 while models load: enough of them to ask meanwhile."""
     wanted = {(path, method) for path, method, _ in contract.document.operations()
-              if path not in WITHOUT_MODELS}
+              if not without_models(path)}
     for count in (100, 300, 900):
         with tempfile.TemporaryDirectory() as directory:
             many_versions(directory, count)
-            with Daemon(nsad, models=directory, wait_for="msg=listening") as daemon:
+            with Daemon(nsad, *oip.OPTIONS, models=directory,
+                        wait_for="msg=listening") as daemon:
                 yield from ask_while_loading(contract, daemon)
                 yield from daemon.alive()
         missing = {o for o in wanted if (*o, 503) not in contract.seen}
@@ -1023,7 +1073,7 @@ def test_draining(contract, nsad):
                     yield f"{method} {path}: expected 503, got {answer.status} {answer.body!r}"
                 if dict(answer.headers).get("Connection") != "close":
                     yield f"{method} {path}: expected Connection: close"
-        for path in GOOD:
+        for path in [*GOOD, *oip.INFER]:
             answer = contract.ask(daemon, "POST", path, **raw_of(path))
             yield from contract.check(path, "POST", answer)
             if answer.status != 200:
@@ -1037,7 +1087,7 @@ def test_draining(contract, nsad):
 
 
 def test_server(tap, contract, nsad):
-    with Daemon(nsad) as daemon:
+    with Daemon(nsad, *oip.OPTIONS) as daemon, oip.Segment():
         document = contract.document
         tap.run("the served document is the file", test_served_document, contract, daemon)
         tap.run("routes and methods are the document's", contract.check_routes, daemon)
@@ -1055,6 +1105,12 @@ def test_server(tap, contract, nsad):
                 ("refuses what doesn't fit", test_refusals),
             ]:
                 tap.run(f"{path} {what}", test, contract, daemon, path)
+        for path in oip.INFER:
+            tap.run(f"{path} refuses what doesn't fit", oip.test_refusals, contract, daemon, path)
+            tap.run(f"{path} takes and gives compressed bodies", oip.test_encodings, contract,
+                    daemon, path)
+        tap.run("pages of models that aren't there", oip.test_pages, contract, daemon)
+        tap.run("unknown routes under /v2 are 404", oip.test_unknown_route, contract, daemon)
         for path, method, _ in document.operations():
             tap.run(f"{method} {path} refuses large heads", test_large_heads, contract, daemon,
                     path, method)
@@ -1078,6 +1134,7 @@ def main(arguments):
     tap.run("document: examples are whole and of their schemas", check_examples, document)
     tap.run("a server with the demo models", test_server, tap, contract, nsad)
     for name, test in [
+        ("what no option allows is 501", test_switches),
         ("bodies over the limit are 413", test_body_limit),
         ("bodies over the limit are 413 where nobody reads them", test_body_limit_of_pages),
         ("slow requests are 408", test_slow_requests),
