@@ -29,9 +29,10 @@ static void forget_options(void)
 int main(int argc, char *argv[])
 {
     static int (*const groups[])(void) = {
-        run_golden, run_formats,  run_encodings, run_transport, run_errors,  run_truncation,
-        run_models, run_refused,  run_reload,    run_control,   run_command, run_invariance,
-        run_limits, run_timeouts, run_drain,     run_metrics,
+        run_golden,     run_formats,   run_encodings, run_transport,  run_errors,
+        run_truncation, run_models,    run_refused,   run_reload,     run_control,
+        run_oip_rules,  run_oip_traps, run_oip_same,  run_oip_shared, run_command,
+        run_invariance, run_limits,    run_timeouts,  run_drain,      run_metrics,
     };
     int failed = 0;
 
