@@ -11,7 +11,7 @@ struct control;
 struct server;
 
 /* Changes that may wait. */
-#define CONTROL_MAX_TASKS 64
+#define CONTROL_MAX_TASKS 16
 
 /* One change that a client asks for. The caller fills the first part, and keeps it until `done`. */
 struct control_task {

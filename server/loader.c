@@ -42,8 +42,11 @@ static void fail(struct build *build, nsa_status status, const nsa_error *err)
 static void keep(struct build *build, struct served_model *served)
 {
     nsa_error err;
-    nsa_status status = catalog_add(build->next, served, &err);
+    nsa_status status;
 
+    if (catalog_version(build->next, served->name, served->version))
+        return;
+    status = catalog_add(build->next, served, &err);
     if (status != NSA_OK)
         fail(build, status, &err);
 }
@@ -137,35 +140,42 @@ static bool is_passed_over(const struct build *build, const char *name)
            !is_wanted(build->now, name);
 }
 
-/* A version was found: keep what is served of it, or load it. */
+/* Why a version that was found is not even looked at, or NULL. */
+static const char *obstacle(const struct build *build, const struct repository_entry *entry)
+{
+    if (strcmp(entry->name, select_name) == 0 &&
+        !(entry->config && model_config_is_select(entry->config)))
+        return "the name select is taken by the op without weights";
+    if (catalog_version(build->next, entry->name, entry->version))
+        return "this name and version is given twice";
+    if (build->next->count == CATALOG_MAX_MODELS)
+        return "expected at most 1024 models and versions";
+    return NULL;
+}
+
+/* A version was found: keep what is served of it, or load it; what was refused is told once. */
 static void found(void *context, const struct repository_entry *entry)
 {
     struct build *build = context;
     const struct model_stamp stamp = {entry->weights, entry->config_file};
+    const char *reason = obstacle(build, entry);
     struct served_model *old = NULL;
     const struct refusal *refusal = NULL;
 
     if (is_passed_over(build, entry->name))
         return;
-    if (build->now) {
+    if (build->now && !build->request) {
         old = catalog_version(build->now, entry->name, entry->version);
         refusal = catalog_refusal(build->now, entry->name, entry->version);
     }
-    if (strcmp(entry->name, select_name) == 0 &&
-        !(entry->config && model_config_is_select(entry->config))) {
-        refuse_version(build, entry, entry->path,
-                       "the name select is taken by the op without weights");
-    } else if (catalog_version(build->next, entry->name, entry->version)) {
-        refuse_version(build, entry, entry->path, "this name and version is given twice");
-    } else if (build->request) {
-        add_version(build, entry, NULL);
-    } else if (old && stamps_equal(&old->stamp, &stamp)) {
-        keep(build, old);
-        build->changed |= refusal != NULL; /* it is as it was before that */
-    } else if (refusal && stamps_equal(&refusal->stamp, &stamp)) {
+    if (refusal && stamps_equal(&refusal->stamp, &stamp)) {
         keep_refusal(build, refusal);
         if (old)
             keep(build, old);
+    } else if (reason) {
+        refuse_version(build, entry, entry->path, reason);
+    } else if (old && stamps_equal(&old->stamp, &stamp)) {
+        keep(build, old);
     } else {
         add_version(build, entry, NULL);
     }

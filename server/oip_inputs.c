@@ -96,6 +96,9 @@ static nsa_status read_shared(void **owned, struct input *input, const struct oi
                              "%s.shared_memory_byte_size: expected %zu bytes for its datatype and "
                              "shape, got %" PRIu64,
                              input->label, input->bytes, bytes);
+    if (bytes > r->inference->ex->server->config.max_body_bytes)
+        return nsa_error_set(r->err, NSA_ELIMIT, "%s: expected at most %zu bytes, got %" PRIu64,
+                             input->label, r->inference->ex->server->config.max_body_bytes, bytes);
     status = shared_memory_check(r->inference->ex->server->shared_memory, region, offset,
                                  input->bytes, r->err);
     if (status == NSA_OK)

@@ -284,6 +284,7 @@ void oip_load(struct exchange *ex)
     if (document)
         status = read_load(&change->task.request, document, &err);
     json_document_close(document);
+    exchange_set_body(ex, NULL, 0); /* it may be large, and the change may have to wait */
     if (status == NSA_OK)
         submit_change(ex, change);
     else

@@ -178,6 +178,14 @@ static void regions_that_do_not_fit_are_refused(void **state)
                                  "{\"shared_memory_region\": \"in\", \"shared_memory_offset\": 60, "
                                  "\"shared_memory_byte_size\": 8}}]"),
                  400, "region 'in': expected at most 4 bytes");
+    assert_int_equal(0, ftruncate(segment, (off_t)1 << 40)); /* costs nothing to whoever does it */
+    expect_reply(register_region("huge", 0, (size_t)1 << 40), 200, NULL);
+    expect_reply(oip_json(client, INFER,
+                          "{\"inputs\": [{\"name\": \"scores\", \"datatype\": \"FP32\", \"shape\": "
+                          "[274877906944], \"parameters\": {\"shared_memory_region\": \"huge\", "
+                          "\"shared_memory_byte_size\": 1099511627776}}], \"parameters\": "
+                          "{\"num_selected_blocks\": 1}}"),
+                 400, "inputs[0]: expected at most 67108864 bytes");
     expect_reply(infer_shared(0, ", \"outputs\": [{\"name\": \"indices\", \"parameters\": "
                                  "{\"shared_memory_region\": \"none\", "
                                  "\"shared_memory_byte_size\": 8}}]"),

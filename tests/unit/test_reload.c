@@ -150,6 +150,27 @@ static void a_broken_config_leaves_all_versions_serving(void **state)
     assert_non_null(catalog_version(now, "keys", 2));
 }
 
+/* What comes to be in the way of what serves is told once, not at every look. */
+static void what_is_in_the_way_is_told_once(void **state)
+{
+    struct config_model file = {(char *)"keys", root};
+    const struct served_model *before = catalog_version(now, "keys", 1);
+
+    (void)state;
+    config.models = (struct config_models){&file, 1};
+    put_golden("select/1", "compress_tiny.safetensors");
+    reload(true, 2);
+    assert_reason("keys", 1, "given twice");
+    assert_reason("select", 1, "the name select is taken");
+    assert_ptr_equal(before, catalog_version(now, "keys", 1));
+    reload(false, 0);
+    assert_int_equal(2, now->count);
+    config.models = (struct config_models){0};
+    take_away("select");
+    reload(true, 0);
+    assert_int_equal(0, now->refusal_count);
+}
+
 static void a_repository_that_cannot_be_read_changes_nothing(void **state)
 {
     struct catalog *next = NULL;
@@ -373,6 +394,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_refused_leaves_the_old_version_serving, start,
                                         stop),
         cmocka_unit_test_setup_teardown(a_broken_config_leaves_all_versions_serving, start, stop),
+        cmocka_unit_test_setup_teardown(what_is_in_the_way_is_told_once, start, stop),
         cmocka_unit_test_setup_teardown(a_repository_that_cannot_be_read_changes_nothing, start,
                                         stop),
         cmocka_unit_test_setup_teardown(with_explicit_control_nothing_comes_by_itself, start, stop),
