@@ -58,6 +58,8 @@ static void write_model(buffer *out, const struct served_model *served)
     if (info->op->has_weights)
         buffer_printf(out, ", \"sha256\": \"%s\", \"bytes\": %" PRIu64, info->sha256,
                       info->file_bytes);
+    if (served->num_selected_blocks >= 0)
+        buffer_printf(out, ", \"num_selected_blocks\": %" PRId64, served->num_selected_blocks);
     if (served->description) {
         buffer_append_text(out, ", \"description\": ");
         buffer_append_json_string(out, served->description);

@@ -269,6 +269,7 @@ static void num_selected_blocks_in_three_places(void **state)
                  "\"data\":[1,3]");
     snprintf(body, sizeof body, "{\"inputs\": [" FOUR ", %s]}", tensor);
     expect_reply(oip_json(client, "/v2/models/top2/infer", body), 200, "\"data\":[1]");
+    expect_reply(client_get(client, "/v1/models"), 200, "\"num_selected_blocks\": 2");
     expect_reply(client_json(client, "/v1/select?model=top2", "{\"input\": [1, 3, 2]}"), 200,
                  "\"indices\": [1,2]");
     expect_reply(oip_post(client, "/v2/models/top2/infer", "\0\0\200\77\0\0\0\100", 8, "0"), 200,
