@@ -110,6 +110,15 @@ const struct refusal *catalog_refusal(const struct catalog *catalog, const char 
     return NULL;
 }
 
+size_t catalog_count_refused(const struct catalog *catalog)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < catalog->refusal_count; i++)
+        count += !catalog->refusals[i].unloaded;
+    return count;
+}
+
 /* The first model, in the order of the catalog, that is of `op` and called `name`, unless NULL. */
 static const struct served_model *first_of(const struct catalog *catalog, const nsa_op *op,
                                            const char *name)

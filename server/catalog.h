@@ -56,6 +56,9 @@ struct served_model *catalog_version(const struct catalog *catalog, const char *
 const struct refusal *catalog_refusal(const struct catalog *catalog, const char *name,
                                       uint32_t version);
 
+/* The refusals that are no client's wish. */
+size_t catalog_count_refused(const struct catalog *catalog);
+
 /**
  * The model that a request for `op` means: the one called `name`, or without a name the default:
  * the one named like the op, else the only one; of the versions, `version` or the highest (NULL).

@@ -75,6 +75,7 @@ struct metrics_statistics {
 /* What others keep count of, read at the time of a scrape. */
 struct metrics_gauges {
     uint64_t queue_rows, queue_bytes;
+    uint64_t models_refused; /* versions, or whole models */
 };
 
 /**

@@ -211,6 +211,9 @@ static const struct family families[] = {
      0},
     {"nsad_model_info", "gauge", "What each model version is; always 1.", write_model_info, 0},
     {"nsad_model_ready", "gauge", "Whether a model version serves: 1 or 0.", write_model_ready, 0},
+    {"nsad_models_refused", "gauge",
+     "Model versions, or whole models, that are there and were refused; the log says why.",
+     write_gauge, offsetof(struct metrics_gauges, models_refused)},
     {"nsad_build_info", "gauge", "What this server was built from, and its kernels; always 1.",
      write_build_info, 0},
 };

@@ -94,9 +94,12 @@ void page_models(struct exchange *ex)
 void page_metrics(struct exchange *ex)
 {
     const nsa_batcher_stats stats = nsa_batcher_read_stats(ex->server->batcher);
-    const struct metrics_gauges gauges = {stats.queued_rows, stats.queued_bytes};
+    const struct catalog *catalog = registry_acquire(ex->server->registry);
+    const struct metrics_gauges gauges = {stats.queued_rows, stats.queued_bytes,
+                                          catalog ? catalog_count_refused(catalog) : 0};
     buffer page = {.max_bytes = MAX_PAGE_BYTES};
 
+    registry_release(ex->server->registry, catalog);
     metrics_write(ex->metrics, &gauges, &page);
     answer_buffer(ex, 200, "text/plain; version=0.0.4; charset=utf-8", &page);
     answer_header(ex, "Vary", "Accept-Encoding");

@@ -79,6 +79,7 @@ static void test_start(void **state)
         "nsad_response_bytes_total",
         "nsad_queue_rows",
         "nsad_queue_bytes",
+        "nsad_models_refused",
         "nsad_rejected_total{reason=\"queue_full\"}",
         "nsad_rejected_total{reason=\"deadline\"}",
         "nsad_rejected_total{reason=\"client_gone\"}",

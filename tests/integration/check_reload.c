@@ -275,12 +275,14 @@ static void test_bad_versions(void **state)
                  "Request for unknown model: 'keys' version 2 is not found");
     expect_reply(client_get(client, "/v2/models/keys/ready"), 200, NULL);
     assert_true(metric(client, "nsad_model_ready{model=\"keys\",version=\"1\"}") == 1);
+    assert_true(metric(client, "nsad_models_refused") == 2);
     put_model(1, "keys/1/model.safetensors");
     put_model(0, "keys/2/model.safetensors");
     daemon_signal(daemon, SIGHUP);
     daemon_wait_log(daemon, "msg=reloaded changed=true refused=0", 1);
     expect_reply(client_get(client, "/v2/models/keys"), 200, "\"versions\":[\"1\",\"2\"]");
     assert_null(strstr(client_call(client, &index)->body, "model.safetensors"));
+    assert_true(metric(client, "nsad_models_refused") == 0);
     client_close(client);
     daemon_stop(daemon);
 }

@@ -16,7 +16,7 @@ static const struct metrics_route routes[] = {
 };
 
 static const struct metrics_setup setup = {routes, 2, "0.1.0", "r\"1", "avx2"};
-static const struct metrics_gauges gauges = {11, 22};
+static const struct metrics_gauges gauges = {11, 22, 33};
 
 static inline struct metrics *created(void)
 {

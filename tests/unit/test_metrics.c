@@ -41,6 +41,7 @@ static void everything_is_there_from_the_start(void **state)
         expect(m, zeros[i], 0);
     expect(m, "nsad_queue_rows", 11);
     expect(m, "nsad_queue_bytes", 22);
+    expect(m, "nsad_models_refused", 33);
     expect(m, "nsad_build_info{version=\"0.1.0\",revision=\"r\\\"1\",kernel=\"avx2\"}", 1);
     metrics_free(m);
     metrics_free(NULL);
