@@ -10,7 +10,7 @@
 
 #define READ (METRICS_GET | METRICS_HEAD)
 
-/* One row per path of openapi.yaml; tests/contract checks both directions. */
+/* A row for the paths of openapi.yaml that it stands for; tests/contract checks both directions. */
 static const struct route routes[] = {
     {"/v1/select", METRICS_POST, infer_submit, true, NSA_SELECT},
     {"/v1/compress", METRICS_POST, infer_submit, true, NSA_COMPRESS},

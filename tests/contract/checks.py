@@ -1,4 +1,4 @@
-"""Holds the answers of a server to the document."""
+"""What is checked of a server's answers by the document, and what is asked by it."""
 import collections
 import gzip
 import io
@@ -10,24 +10,33 @@ import zlib
 
 import numpy
 
-import oip
-from compare import COMPRESS_TOLERANCE, compare
 from daemon import chunked, head_bytes, read_answer
-from document import (JSON, METHODS, NPY, RAW, concrete, example_bytes, example_value, expand,
-                      unnamed)
+from document import JSON, METHODS, NPY, RAW, example_bytes, example_value, is_oip
 
+# What undoes each Content-Encoding of an answer.
 UNPACK = {"gzip": gzip.decompress, "deflate": zlib.decompress}
 
 # Of every answer, and not the document's business.
 TRANSPORT_HEADERS = {"date", "content-length", "connection", "content-type", "transfer-encoding"}
 
+# Differ from one machine, or one moment, to the next.
+VOLATILE_KEYS = {"engine", "last_inference", "inference_count", "execution_count", "count", "ns"}
+
+DATATYPE_BYTES = {"FP32": 4, "FP16": 2, "BF16": 2, "FP64": 8, "INT64": 8}
+
+# Two kernels' answers of compress: each within 8 * 2^-24 of the largest output from the true one.
+COMPRESS_TOLERANCE = 16 * 2.0**-24
+
 # What cannot be brought about from outside: faults of the server, and a lack of memory.
-UNPROVOKED_CODES = {"internal", "out_of_memory", "not_supported"}
+UNPROVOKED_CODES = {"internal", "out_of_memory"}
+
+# What answers while models load, too.
+WITHOUT_MODELS = {"/livez", "/metrics", "/openapi.yaml", "/v2", "/v2/", "/v2/health/live",
+                  "/v2/logging"}
 
 
 def without_models(path):
-    """Answered while models load."""
-    return path in {"/livez", "/metrics", "/openapi.yaml"} or oip.without_models(path)
+    return path in WITHOUT_MODELS or "sharedmemory" in path or "trace" in path
 
 
 def unprovoked(path, status):
@@ -45,12 +54,13 @@ class Contract:
         self.ids += 1
         return f"contract-{self.ids}"
 
+    def target(self, path, query=None, params=None, example=None):
+        path = self.document.concrete(path, params, example)
+        return path + ("?" + urllib.parse.urlencode(query, safe=",") if query else "")
+
     def ask(self, daemon, method, path, query=None, headers=None, body=None, chunks=False,
-            params=None):
-        """One request on a connection of its own; the answer, unchecked. A path of the document
-        gets `params`, or its parameters' first examples."""
-        if "{" in path:
-            path = concrete(self.document, path, params=params)
+            params=None, example=None):
+        """One request on a connection of its own; the answer, unchecked."""
         headers = dict(headers or {})
         headers.setdefault("X-Request-Id", self.new_id())
         if chunks:
@@ -58,7 +68,7 @@ class Contract:
         elif body is not None:
             headers["Content-Length"] = len(body)
         data = b"" if body is None else chunked(body) if chunks else body
-        target = path + ("?" + urllib.parse.urlencode(query, safe=",") if query else "")
+        target = self.target(path, query, params, example)
         connection = daemon.send(head_bytes(method, target, headers) + data)
         return read_answer(connection, method, headers["X-Request-Id"])
 
@@ -101,17 +111,15 @@ class Contract:
 
     def check_body(self, response, answer):
         given = {name.lower(): value for name, value in answer.headers}
+        if "content" not in response:
+            return ["a body"] if answer.body or "content-type" in given else []
         # The refusals of the layer below come without a type.
         media_type = given.get("content-type", "text/html")
         body = answer.body
-        if "content" not in response:
-            return ["expected no body"] if body else []
         if media_type not in response["content"]:
             return [f"Content-Type: {media_type}: not in the document"]
         if "content-encoding" in given:
             body = UNPACK[given["content-encoding"]](body)
-        if oip.LENGTH.lower() in given:
-            return oip.answer_problems(answer)
         if media_type == JSON:
             value = json.loads(body)
             if isinstance(value, dict) and "code" in value:
@@ -121,6 +129,10 @@ class Contract:
             return self.document.errors(response["content"][media_type]["schema"], value)
         if media_type == NPY:
             numpy.load(io.BytesIO(body), allow_pickle=False)
+        if media_type == RAW and "inference-header-content-length" in given:
+            size = int(given["inference-header-content-length"])
+            schema = response["content"][JSON]["schema"]
+            return self.check_mixed(schema, json.loads(body[:size]), len(body) - size)
         if media_type == RAW:
             shape = [int(dim) for dim in given["x-tensor-shape"].split(",")]
             size = 2 if given["x-tensor-dtype"] == "bfloat16" else numpy.dtype(
@@ -131,6 +143,18 @@ class Contract:
             return [f"{media_type} with X-Tensor headers"]
         return []
 
+    def check_mixed(self, schema, value, behind):
+        """An answer of the Open Inference Protocol with `behind` bytes behind its JSON."""
+        problems = self.document.errors(schema, value)
+        total = 0
+        for output in value["outputs"]:
+            size = output.get("parameters", {}).get("binary_data_size", 0)
+            expected = math.prod(output["shape"]) * DATATYPE_BYTES[output["datatype"]]
+            if "data" not in output and size != expected:
+                problems.append(f"{output}: expected a size of {expected}")
+            total += size
+        return problems + ([f"{behind} bytes behind {value}"] if behind != total else [])
+
     # --- routes
 
     def check_routes(self, daemon):
@@ -140,26 +164,23 @@ class Contract:
         for route, method in re.findall(series, text):
             served[route].add(method)
         listed = {path: set(self.document.methods(path)) for path in self.document.root["paths"]}
-        served = {path: methods for route, methods in served.items() for path in expand(route)}
-        for route, methods in served.items():
-            if route == "other":
-                continue
-            if unnamed(route) not in map(unnamed, listed):
-                yield f"{route}: served, but not in the document"
-                continue
-            path = next(p for p in listed if unnamed(p) == unnamed(route))
-            if methods - {"OTHER"} != listed[path]:
-                yield f"{route}: serves {sorted(methods)}, the document has {sorted(listed[path])}"
-        for path in listed:
-            if unnamed(path) not in map(unnamed, served):
-                yield f"{path}: in the document, but not served"
+        served.pop("other")
+        served = {path: methods for route, methods in served.items() for path in expansions(route)}
+        for path, methods in served.items():
+            if path not in listed:
+                yield f"{path}: served, but not in the document"
+            elif methods - {"OTHER"} != listed[path]:
+                yield f"{path}: serves {sorted(methods)}, the document has {sorted(listed[path])}"
+        yield from (f"{path}: in the document, but not served" for path in listed
+                    if path not in served)
 
     def check_methods(self, daemon, path):
         listed = self.document.methods(path)
         for method in METHODS:
             answer = self.ask(daemon, method, path, body=b"")
             yield from self.check(path, method, answer)
-            if method in listed and answer.status in (404, 405) and "{region}" not in path:
+            refused = {405} if 404 in self.document.responses(path, method) else {404, 405}
+            if method in listed and answer.status in refused:
                 yield f"{method} {path}: in the document, but answered {answer.status}"
             if method not in listed:
                 allowed = dict(answer.headers).get("Allow", "none")
@@ -169,12 +190,6 @@ class Contract:
         for method in listed:
             # Any that the answer to another method names is one that the path takes.
             self.seen.add((path, method, 405))
-        self.restore(daemon, path)
-
-    def restore(self, daemon, path):
-        """Undo what a request to `path` may have done."""
-        if path.endswith("/unload"):
-            self.ask(daemon, "POST", path.replace("/unload", "/load"))
 
     # --- examples
 
@@ -186,8 +201,7 @@ class Contract:
                 for name, example in media.get("examples", {}).items():
                     yield name, media_type, example_bytes(media_type, example)
         else:
-            content = self.document.responses(path, method).get(200, {}).get("content", {})
-            for media in content.values():
+            for media in self.document.main_content(path, method).values():
                 for name in media.get("examples", {}):
                     yield name, None, None
 
@@ -207,11 +221,11 @@ class Contract:
         if isinstance(value, dict) and "request_id" in value:
             headers["X-Request-Id"] = value["request_id"]
         for parameter in self.document.parameters(path, method):
-            if name in parameter.get("examples", {}) and parameter["in"] != "path":
+            if parameter["in"] != "path" and name in parameter.get("examples", {}):
                 chosen = parameter["examples"][name]["value"]
                 text = ",".join(map(str, chosen)) if isinstance(chosen, list) else str(chosen)
                 (query if parameter["in"] == "query" else headers)[parameter["name"]] = text
-        answer = self.ask(daemon, method, concrete(self.document, path, name), query, headers, body)
+        answer = self.ask(daemon, method, path, query, headers, body, example=name)
         given_type = dict(answer.headers).get("Content-Type")
         yield from self.check(path, method, answer)
         if answer.status != status:
@@ -221,20 +235,23 @@ class Contract:
         elif method != "HEAD":
             tolerance = COMPRESS_TOLERANCE if path == "/v1/compress" else 0
             yield from compare(answer_type, value, answer.body, tolerance)
-        self.restore(daemon, path)
 
     # --- refusals
 
-    def refuse(self, daemon, path, status, code, *, method="POST", **request):
-        """Ask for what must be refused so; the connection's server must live on."""
+    def refuse(self, daemon, path, status, reason, *, method="POST", **request):
+        """
+        Ask for what must be refused so; the connection's server must live on. `reason` is the code,
+        or under /v2, where there is none, a part of the message.
+        """
         answer = self.ask(daemon, method, path, **request)
         problems = self.check(path, method, answer)
         got = f"{answer.status}: {answer.body[:200]!r} to {str(request)[:200]}"
         if answer.status != status:
             problems.append(f"expected {status}, got {got}")
-        elif method != "HEAD" and json.loads(answer.body).get("code") != (
-                None if path.startswith("/v2") else code):
-            problems.append(f"expected {code}, got {got}")
+        elif method != "HEAD":
+            said = json.loads(answer.body)
+            if reason not in said["error"] if is_oip(path) else reason != said["code"]:
+                problems.append(f"expected {reason}, got {got}")
         return problems + daemon.alive()
 
     def check_coverage(self):
@@ -255,3 +272,53 @@ def header_value(schema, text):
     if schema.get("type") == "integer" and re.fullmatch(r"\d+", text):
         return int(text)
     return text
+
+
+def expansions(route):
+    """The paths that a pattern stands for: what is in brackets may be left out."""
+    found = re.search(r"\[([^\[\]]*)\]", route)
+    if not found:
+        return {route}
+    parts = (route[:found.start()] + kept + route[found.end():] for kept in (found[1], ""))
+    return {path for part in parts for path in expansions(part)}
+
+
+def compare(media_type, expected, body, tolerance):
+    """`tolerance` is for outputs, as a part of the largest of them."""
+    if media_type == JSON:
+        if tolerance:
+            tolerance *= max(map(abs, numpy.ravel(expected.get("output", []))), default=0)
+        yield from compare_json("answer", expected, json.loads(body), tolerance)
+    elif media_type in (NPY, RAW):
+        if body != expected.encode("latin-1"):
+            yield f"expected {expected.encode('latin-1')!r}, got {body!r}"
+    else:  # an excerpt
+        lines = set(body.decode().splitlines())
+        yield from (f"no line {line}" for line in expected.splitlines() if line not in lines)
+
+
+def compare_json(place, expected, got, tolerance):
+    if isinstance(expected, dict) and isinstance(got, dict):
+        if list(expected) != list(got):
+            yield f"{place}: expected the keys {list(expected)}, got {list(got)}"
+            return
+        for key in expected:
+            if key not in VOLATILE_KEYS:
+                slack = tolerance if key == "output" else 0
+                yield from compare_json(f"{place}.{key}", expected[key], got[key], slack)
+    elif isinstance(expected, list) and isinstance(got, list) and len(expected) == len(got):
+        for i, (left, right) in enumerate(zip(expected, got)):
+            yield from compare_json(f"{place}[{i}]", left, right, tolerance)
+    elif not same(expected, got, tolerance):
+        yield f"{place}: expected {expected!r}, got {got!r}"
+
+
+def same(expected, got, tolerance):
+    if isinstance(expected, bool) or isinstance(got, bool) or not (
+            isinstance(expected, (int, float)) and isinstance(got, (int, float))):
+        return type(expected) is type(got) and expected == got
+    if math.isnan(expected) or math.isnan(got):
+        return math.isnan(expected) and math.isnan(got)
+    if expected == got:
+        return math.copysign(1, expected) == math.copysign(1, got)
+    return abs(expected - got) <= tolerance

@@ -1,4 +1,4 @@
-"""Servers with limits, under load, loading and stopping."""
+"""Servers in special circumstances: little room, little time, models not loaded, the end near."""
 import collections
 import gzip
 import http.client
@@ -7,41 +7,51 @@ import signal
 import socket
 import tempfile
 import threading
-import urllib.parse
+import zlib
 
-import oip
 from checks import without_models
 from daemon import MODELS, WAIT_S, Daemon, head_bytes, read_answer, wait_until
-from document import RAW, concrete
+from document import RAW, is_oip
+from oip import INFER_PATHS, infer_of
+from oip_pages import OPTIONS, test_switched_off
 from operations import GOOD, raw_of
 
+INFERENCE = [*GOOD, *INFER_PATHS]
+READINESS = ["/readyz", "/v2/health/ready", "/v2/models/{model}/ready",
+             "/v2/models/{model}/versions/{version}/ready"]
 
-def test_switches(contract, nsad):
-    with Daemon(nsad) as daemon:
-        yield from oip.test_switches(contract, daemon)
+
+def request_of(path, large=False):
+    """A good request for inference; one that is not cheap."""
+    return infer_of(large) if is_oip(path) else raw_of(path, large)
+
+
+def too_large(path):
+    return "expected at most 4096 bytes" if is_oip(path) else "body_too_large"
 
 
 def test_body_limit(contract, nsad):
     """413 for every operation: by Content-Length, in chunks, and by what is decompressed."""
-    with Daemon(nsad, "--max-body-bytes", "4096") as daemon:
-        for path, method, _ in contract.document.operations():
+    with Daemon(nsad, "--max-body-bytes", "4096", *OPTIONS) as daemon:
+        for path, method, item in contract.document.operations():
             request = {"method": method, "body": bytes(5000), "headers": {"Content-Type": RAW}}
-            yield from contract.refuse(daemon, path, 413, "body_too_large", **request)
-        for path in [*GOOD, *oip.INFER]:
-            request = {"body": bytes(5000), "headers": {"Content-Type": RAW}, "chunks": True}
-            yield from contract.refuse(daemon, path, 413, "body_too_large", **request)
-            headers = {"Content-Type": RAW, "Content-Encoding": "gzip"}
-            yield from contract.refuse(daemon, path, 413, "body_too_large", headers=headers,
-                                       body=gzip.compress(bytes(5000)))
+            yield from contract.refuse(daemon, path, 413, too_large(path), **request)
+            if "requestBody" in item:
+                yield from contract.refuse(daemon, path, 413, too_large(path), **request,
+                                           chunks=True)
+                for encoding, pack in [("gzip", gzip.compress), ("deflate", zlib.compress)]:
+                    request["headers"] = {"Content-Type": RAW, "Content-Encoding": encoding}
+                    request["body"] = pack(bytes(10_000_000))[:4096]  # not even whole
+                    yield from contract.refuse(daemon, path, 413, too_large(path), **request)
 
 
 def test_body_limit_of_pages(contract, nsad):
     """413 where nobody reads the body, too, when its length is not said beforehand."""
     with Daemon(nsad, "--max-body-bytes", "4096") as daemon:
-        for path, method, _ in contract.document.operations():
-            if path not in GOOD and path not in oip.INFER:
+        for path, method, item in contract.document.operations():
+            if "requestBody" not in item:
                 try:
-                    yield from contract.refuse(daemon, path, 413, "body_too_large", method=method,
+                    yield from contract.refuse(daemon, path, 413, too_large(path), method=method,
                                                body=bytes(5000), chunks=True)
                 except http.client.HTTPException as error:
                     yield f"{method} {path}: expected 413, got {error}"
@@ -53,11 +63,11 @@ def test_slow_requests(contract, nsad):
     with Daemon(nsad, "--request-timeout-ms", "200") as daemon:
         waiting = []
         for path, method, _ in contract.document.operations():
-            part = f"{method} {concrete(contract.document, path)} HTTP/1.1\r\nHost: x"
+            part = f"{method} {contract.target(path)} HTTP/1.1\r\nHost: x"
             waiting.append((path, method, daemon.send(part.encode())))
-        for path in [*GOOD, *oip.INFER]:
-            head = head_bytes("POST", concrete(contract.document, path),
-                              {"Content-Type": RAW, "Content-Length": 9})
+        for path in INFERENCE:
+            target = contract.target(path)
+            head = head_bytes("POST", target, {"Content-Type": RAW, "Content-Length": 9})
             waiting.append((path, "POST", daemon.send(head + b"abc")))
         for path, method, connection in waiting:
             # Sent by who doesn't know the method: to HEAD too it comes with its body.
@@ -71,7 +81,7 @@ def test_slow_requests(contract, nsad):
 
 
 def test_full_queue(contract, nsad):
-    """429 while one worker has more than enough to do, and the rest is served."""
+    """429, or under /v2 503, while one worker has more than enough to do; the rest is served."""
     stop = threading.Event()
     statuses = collections.Counter()
 
@@ -89,17 +99,17 @@ def test_full_queue(contract, nsad):
         for thread in threads:
             thread.start()
         try:
-            for path in [*GOOD, *oip.INFER]:
-                full = 503 if path in oip.INFER else 429
+            for path in INFERENCE:
+                status = 503 if is_oip(path) else 429
                 for _ in range(500):
-                    answer = contract.ask(daemon, "POST", path, **raw_of(path, large=True))
+                    answer = contract.ask(daemon, "POST", path, **request_of(path, large=True))
                     yield from contract.check(path, "POST", answer)
-                    if answer.status == full:
-                        if "Retry-After" not in dict(answer.headers):
-                            yield f"{path}: {full} without Retry-After"
+                    if answer.status == status:
                         break
                 else:
-                    yield f"{path}: never {full}"
+                    yield f"{path}: never {status}"
+                if "Retry-After" not in dict(answer.headers):
+                    yield f"{path}: expected a Retry-After with {status}"
         finally:
             stop.set()
             for thread in threads:
@@ -112,12 +122,10 @@ def test_full_queue(contract, nsad):
 def test_client_gone(contract, nsad):
     """499 for who stops sending with the last byte of the body, and reads on."""
     with Daemon(nsad, "--compute-threads", "1") as daemon:
-        for path in [*GOOD, *oip.INFER]:
+        for path in INFERENCE:
             for _ in range(50):
-                request = raw_of(path, large=True)
-                target = concrete(contract.document, path)
-                if "query" in request:
-                    target += "?" + urllib.parse.urlencode(request["query"], safe=",")
+                request = request_of(path, large=True)
+                target = contract.target(path, request.get("query"))
                 length = {"Content-Length": len(request["body"])}
                 head = head_bytes("POST", target, request["headers"] | length)
                 connection = daemon.send(head + request["body"][:-1])
@@ -146,7 +154,7 @@ def many_versions(directory, count):
 def ask_while_loading(contract, daemon):
     for path, method, _ in contract.document.operations():
         if not without_models(path):
-            request = raw_of(path) if path in GOOD or path in oip.INFER else {}
+            request = request_of(path) if path in INFERENCE else {}
             answer = contract.ask(daemon, method, path, **request)
             yield from contract.check(path, method, answer)
 
@@ -158,8 +166,7 @@ def test_loading(contract, nsad):
     for count in (100, 300, 900):
         with tempfile.TemporaryDirectory() as directory:
             many_versions(directory, count)
-            with Daemon(nsad, *oip.OPTIONS, models=directory,
-                        wait_for="msg=listening") as daemon:
+            with Daemon(nsad, *OPTIONS, models=directory, wait_for="msg=listening") as daemon:
                 yield from ask_while_loading(contract, daemon)
                 yield from daemon.alive()
         missing = {o for o in wanted if (*o, 503) not in contract.seen}
@@ -172,7 +179,7 @@ def test_draining(contract, nsad):
     """Readiness is 503 from the first signal on, while all else is served; a second one ends it."""
     with Daemon(nsad, "--drain-delay-ms", "60000") as daemon:
         daemon.process.send_signal(signal.SIGTERM)
-        for path in ("/readyz", "/v2/health/ready"):
+        for path in READINESS:
             wait_until(lambda p=path: contract.ask(daemon, "HEAD", p).status == 503)
             for method in ("GET", "HEAD"):
                 answer = contract.ask(daemon, method, path)
@@ -181,11 +188,23 @@ def test_draining(contract, nsad):
                     yield f"{method} {path}: expected 503, got {answer.status} {answer.body!r}"
                 if dict(answer.headers).get("Connection") != "close":
                     yield f"{method} {path}: expected Connection: close"
-        for path in [*GOOD, *oip.INFER]:
-            answer = contract.ask(daemon, "POST", path, **raw_of(path))
+        for path in INFERENCE:
+            answer = contract.ask(daemon, "POST", path, **request_of(path))
             yield from contract.check(path, "POST", answer)
             if answer.status != 200:
                 yield f"{path}: expected to be served still, got {answer.status}"
         daemon.process.send_signal(signal.SIGTERM)
         if not wait_until(daemon.ended):
             yield "a second signal did not end it"
+
+
+TESTS = [
+    ("bodies over the limit are 413", test_body_limit),
+    ("bodies over the limit are 413 where nobody reads them", test_body_limit_of_pages),
+    ("slow requests are 408", test_slow_requests),
+    ("a full queue is 429, and 503 under /v2", test_full_queue),
+    ("a client that is gone is 499", test_client_gone),
+    ("loading models is 503", test_loading),
+    ("draining is 503", test_draining),
+    ("what is switched off is 501", test_switched_off),
+]

@@ -1,15 +1,15 @@
-"""A server under test, and plain requests to it."""
+"""A server to ask, and the bytes to ask it with."""
 import collections
 import http.client
 import os
-import pathlib
 import re
 import socket
 import subprocess
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from document import ROOT
+
 MODELS = ROOT / "docker" / "models"
 
 SOCKET_TIMEOUT_S = 20

@@ -1,17 +1,22 @@
-"""openapi.yaml: what it lists, and whether it is sound by itself."""
+"""openapi.yaml: what it says of each operation, and whether it is in order by itself."""
 import collections
 import json
-import re
+import pathlib
 import urllib.parse
 
 import jsonschema
 import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCUMENT = ROOT / "openapi.yaml"
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 
 JSON = "application/json"
 NPY = "application/x-npy"
 RAW = "application/octet-stream"
+
+SCHEMAS = "#/components/schemas/"
 
 Operation = collections.namedtuple("Operation", "path method item")
 
@@ -67,11 +72,34 @@ class Document:
         responses = self.operation(path, method)["responses"]
         return {int(status): self.resolve(response) for status, response in responses.items()}
 
+    def main_status(self, path, method):
+        """Of the answer that the operation is for; of what is not supported, that it is not."""
+        return 200 if 200 in self.responses(path, method) else 501
+
+    def main_content(self, path, method):
+        return self.responses(path, method)[self.main_status(path, method)].get("content", {})
+
+    def concrete(self, path, values=None, example=None):
+        """`path` with `values`, or else what the example uses, or else the first examples."""
+        listed = self.root["paths"].get(path, {}).get("parameters", [])
+        for parameter in map(self.resolve, listed):
+            if parameter["in"] == "path":
+                name, examples = parameter["name"], parameter["examples"]
+                chosen = examples.get(example, next(iter(examples.values())))["value"]
+                value = (values or {}).get(name, chosen)
+                path = path.replace("{%s}" % name, urllib.parse.quote(str(value), safe=""))
+        return path
+
     def errors(self, schema, value):
         # The components travel with the schema, for its references to lead somewhere.
         whole = {"$ref": "#/schema", "schema": schema, "components": self.root["components"]}
         validator = jsonschema.Draft202012Validator(whole)
         return [f"{e.json_path}: {e.message[:200]}" for e in validator.iter_errors(value)]
+
+
+def is_oip(path):
+    """Whether errors are told as the Open Inference Protocol has them."""
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def example_value(media_type, example):
@@ -119,15 +147,29 @@ def check_form(document):
     yield from (f"operationId {name} stands twice" for name, count in names.items() if count > 1)
 
 
+def answered(document, node, found):
+    """Add to `found` the names of the schemas that `node` is made of."""
+    for _, part in document.nodes(node):
+        name = part.get("$ref", "").removeprefix(SCHEMAS)
+        if name in document.root["components"]["schemas"] and name not in found:
+            found.add(name)
+            answered(document, document.at(SCHEMAS + name), found)
+
+
 def check_schemas(document):
+    """Objects have no other keys than described, but in requests that say so."""
+    closed = set()
+    answered(document, document.root["components"]["responses"], closed)
     for name, schema in document.root["components"]["schemas"].items():
         try:
             jsonschema.Draft202012Validator.check_schema(schema)
         except jsonschema.SchemaError as error:
             yield f"{name}: {error.message}"
     for place, node in document.nodes():
-        if node.get("type") == "object" and node.get("additionalProperties") is not False:
-            yield f"{place}: additionalProperties: expected false"
+        if node.get("type") == "object":
+            may_be_open = place.removeprefix(SCHEMAS).split("/")[0] not in closed
+            if node.get("additionalProperties") not in ([False, True] if may_be_open else [False]):
+                yield f"{place}: additionalProperties: expected false"
         required = node.get("required", False)  # of a parameter it is a boolean
         if isinstance(required, list) and set(required) - set(node["properties"]):
             yield f"{place}: requires what it doesn't describe"
@@ -153,7 +195,7 @@ def check_examples(document):
                 answers.update(list(media.get("examples", {})))
         asked = [name for media in item.get("requestBody", {}).get("content", {}).values()
                  for name in media.get("examples", {})]
-        content = document.responses(path, method).get(200, {}).get("content", {})
+        content = document.main_content(path, method)
         given = [name for media in content.values() for name in media.get("examples", {})]
         if content and not given:
             yield f"{method} {path}: no example"
@@ -164,30 +206,9 @@ def check_examples(document):
                     yield f"{method} {path}: {name}: {answers[name]} answers"
 
 
-# --- paths ---------------------------------------------------------------------------------------
-
-
-def unnamed(path):
-    return re.sub(r"{[^}]*}", "{}", path)
-
-
-def expand(route):
-    """The paths that a pattern stands for: what stands in [] may be left out."""
-    if "[" not in route:
-        return [route.replace("]", "")]
-    begin = route.rindex("[")
-    end = route.index("]", begin)
-    before, inside, after = route[:begin], route[begin + 1:end], route[end + 1:]
-    return expand(before + after) + expand(before + inside + after)
-
-
-def concrete(document, path, name=None, params=None):
-    """`path` with `params`, or the examples called `name`, or the first examples."""
-    for parameter in document.root["paths"][path].get("parameters", []):
-        parameter = document.resolve(parameter)
-        if parameter["in"] == "path":
-            examples = parameter["examples"]
-            example = examples.get(name) or next(iter(examples.values()))
-            value = (params or {}).get(parameter["name"], example["value"])
-            path = path.replace("{%s}" % parameter["name"], urllib.parse.quote(str(value), safe=""))
-    return path
+TESTS = [
+    ("references lead somewhere, components are used", check_references),
+    ("version, license, tags, ids", check_form),
+    ("schemas are valid and strict", check_schemas),
+    ("examples are whole and of their schemas", check_examples),
+]

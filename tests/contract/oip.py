@@ -1,200 +1,333 @@
-"""The Open Inference Protocol's part of the contract test."""
+"""Inference by the Open Inference Protocol: what it takes and gives, and what it refuses."""
 import gzip
 import json
-import os
 import zlib
 
-JSON = "application/json"
-RAW = "application/octet-stream"
-LENGTH = "Inference-Header-Content-Length"
+import numpy
 
-# A server that lets clients do everything that the document has.
-OPTIONS = ["--model-control", "explicit", "--allow-client-shm"]
+from checks import UNPACK
+from document import JSON, RAW
 
-INFER = ["/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"]
+INFER_PATHS = ["/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"]
+HEADER = "Inference-Header-Content-Length"
 
-# What clients may change only if an option says so.
-SWITCHED = [
-    ("POST", "/v2/repository/models/{model}/load"),
-    ("POST", "/v2/repository/models/{model}/unload"),
-    ("POST", "/v2/logging"),
-    ("GET", "/v2/systemsharedmemory/status"),
-    ("HEAD", "/v2/systemsharedmemory/status"),
-    ("GET", "/v2/systemsharedmemory/region/{region}/status"),
-    ("HEAD", "/v2/systemsharedmemory/region/{region}/status"),
-    ("POST", "/v2/systemsharedmemory/region/{region}/register"),
-    ("POST", "/v2/systemsharedmemory/region/{region}/unregister"),
-    ("POST", "/v2/systemsharedmemory/unregister"),
+# The numbers of the tensors below: in each datatype, and exact in all.
+SCORES = [0.5, -1.0, 2.0, 0.25]
+
+
+def infer_of(large=False):
+    """A request for select with bytes behind the JSON; one that is not cheap."""
+    size = 50000 if large else 4
+    return mixed([scores(shape=[1, size], parameters={"binary_data_size": 4 * size})],
+                 bytes(4 * size), parameters={"num_selected_blocks": 1})
+
+
+def infer(*inputs, **fields):
+    """JSON throughout, for one block of each row unless `fields` say otherwise."""
+    fields = {"parameters": {"num_selected_blocks": 1}, **fields}
+    return {"body": json.dumps({"inputs": inputs, **fields}).encode()}
+
+
+def mixed(inputs, behind, **fields):
+    body = infer(*inputs, **fields)["body"]
+    return {"headers": {HEADER: len(body)}, "body": body + behind}
+
+
+def scores(**changes):
+    """An input of select, with its numbers in JSON unless `changes` have them elsewhere."""
+    value = {"name": "scores", "datatype": "FP32", "shape": [1, 4], "data": SCORES, **changes}
+    if "parameters" in changes and "data" not in changes:
+        del value["data"]
+    return {key: value for key, value in value.items() if value is not None}
+
+
+def count(**changes):
+    """The number of blocks as an input."""
+    return {"name": "num_selected_blocks", "datatype": "INT64", "shape": [1], "data": [1],
+            **changes}
+
+
+def packed(values, datatype):
+    """The elements of a binary tensor."""
+    if datatype == "BF16":
+        return (numpy.array(values, "<f4").view("<u4") >> 16).astype("<u2").tobytes()
+    kind = {"FP32": "<f4", "FP16": "<f2", "FP64": "<f8", "INT64": "<i8"}[datatype]
+    return numpy.array(values, kind).tobytes()
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+BYTES = {"parameters": {"binary_data_size": 16}}
+REGION = {"shared_memory_region": "nowhere", "shared_memory_byte_size": 16}
+NO_COUNT = {"parameters": {}}
+NO_MODEL = "Request for unknown model: "
+
+
+def bad_header(value):
+    return {"headers": {HEADER: value}, "body": infer(scores())["body"]}
+
+
+def bad_output(**changes):
+    return infer(scores(), outputs=[{"name": "values", **changes}])
+
+
+# Rows: what the message says, the request. All are 400.
+REFUSALS = [
+    # JSON
+    ("expected a JSON object, got nothing", {"body": b""}),
+    ("malformed JSON", {"body": b'{"inputs": ['}),
+    ("malformed JSON", {"body": b'{"inputs": [], "inputs": []}'}),
+    ("expected a JSON object", {"body": b"[]"}),
+    ("nested deeper", {"body": b'{"x": ' + b"[" * 70 + b"]" * 70 + b"}"}),
+    ("more than 8 arrays", infer(*[scores()] * 9)),
+    ("id: expected a text", infer(scores(), id=7)),
+    # the header that says where the JSON ends
+    (f"{HEADER}: expected", bad_header("soon")),
+    (f"{HEADER}: expected", bad_header("-1")),
+    (f"{HEADER}: expected", bad_header("1e2")),
+    (f"{HEADER}: expected", bad_header("1000")),
+    (f"{HEADER}: expected", bad_header("99999999999999999999999")),
+    ("malformed JSON", bad_header("20")),
+    ("body: expected a multiple of 4 bytes, got 5", {"headers": {HEADER: 0}, "body": bytes(5)}),
+    # inputs
+    ("inputs: expected an array", infer(inputs={"name": "scores"})),
+    ("inputs: expected 'scores'", infer()),
+    ("inputs[0]: expected an object", infer(5)),
+    ("inputs[0].name: expected a text", infer(scores(name=None))),
+    ("inputs[0]: unexpected input 'x'", infer(scores(name="x"))),
+    ("inputs[1]: 'scores' is given twice", infer(scores(), scores())),
+    ("inputs[0].datatype: expected a text", infer(scores(datatype=None))),
+    ("inputs[0].datatype: expected FP32", infer(scores(datatype="BYTES"))),
+    ("inputs[0].datatype: expected FP32", infer(scores(datatype="INT64"))),
+    ("inputs[0].shape: expected an array", infer(scores(shape=None))),
+    ("inputs[0].shape: expected an array", infer(scores(shape=[1] * 33))),
+    ("inputs[0].shape: expected integers", infer(scores(shape=[-1, 4]))),
+    ("inputs[0].shape: expected integers", infer(scores(shape=[1.5]))),
+    ("expected at most", infer(scores(shape=[2**62, 2**62]))),
+    ("expected at most", infer(scores(shape=[2**62, 2], datatype="FP64"))),
+    ("malformed JSON", infer(scores(shape=[2**70]))),
+    ("inputs[0].parameters: expected an object", infer(scores(parameters=[]))),
+    ("scores: expected shape", infer(scores(shape=[], data=[1]))),
+    # elements in exactly one place
+    ("inputs[0]: expected exactly one of", infer(scores(data=None))),
+    ("inputs[0]: expected exactly one of", infer(scores(data=SCORES, **BYTES))),
+    ("inputs[0]: expected exactly one of", infer(scores(data=SCORES, parameters=REGION))),
+    ("inputs[0]: expected exactly one of",
+     infer(scores(parameters={**BYTES["parameters"], **REGION}))),
+    # numbers
+    ("data: expected an array of numbers", infer(scores(data="0.5"))),
+    ("inputs[0].data: expected 4 numbers", infer(scores(data=SCORES[1:]))),
+    ("inputs[0].data[1]: expected 2 numbers", infer(scores(shape=[2, 2], data=[[1, 2], [3]]))),
+    ("inputs[0].data[1]: expected a number", infer(scores(data=[1, "2", 3, 4]))),
+    ("inputs[0].data[3]: 1e39 does not fit float32",
+     {"body": infer(scores())["body"].replace(b"0.25", b"1e39")}),
+    ("inputs[0].data[2]: 65520 does not fit float16",
+     infer(scores(datatype="FP16", data=[1, 2, 65520, 4]))),
+    ("inputs[1].data[0]: 9223372036854775808 does not fit int64",
+     infer(scores(), count(data=[2**63]), **NO_COUNT)),
+    ("inputs[1].data[0]", infer(scores(), count(data=[1.5]), **NO_COUNT)),
+    # bytes
+    ("inputs[0]: expected 16 bytes behind the JSON, got 0", infer(scores(**BYTES))),
+    ("inputs[0]: expected 16 bytes behind the JSON, got 15", mixed([scores(**BYTES)], bytes(15))),
+    ("expected its end behind the inputs, got 1 more", mixed([scores(**BYTES)], bytes(17))),
+    ("expected its end behind the inputs, got 16 more", mixed([scores()], bytes(16))),
+    ("inputs[0].binary_data_size: expected 16 bytes",
+     mixed([scores(parameters={"binary_data_size": 12})], bytes(12))),
+    ("inputs[0].binary_data_size: expected an integer",
+     mixed([scores(parameters={"binary_data_size": -16})], bytes(16))),
+    ("inputs[0].binary_data_size: expected an integer",
+     mixed([scores(parameters={"binary_data_size": "16"})], bytes(16))),
+    # parameters
+    ("parameters: expected an object", infer(scores(), parameters=[])),
+    ("parameters.binary_data_output: expected", infer(scores(), parameters={
+        "num_selected_blocks": 1, "binary_data_output": 1})),
+    ("parameters.timeout: expected", infer(scores(), parameters={"timeout": -1})),
+    ("parameters.timeout: expected", infer(scores(), parameters={"timeout": "1s"})),
+    ("num_selected_blocks: expected an integer, got none", infer(scores(), **NO_COUNT)),
+    ("num_selected_blocks: expected 0 to 4", infer(scores(), parameters={
+        "num_selected_blocks": 5})),
+    ("num_selected_blocks: expected an integer", infer(scores(), parameters={
+        "num_selected_blocks": 0.5})),
+    ("num_selected_blocks: given twice", infer(scores(), count())),
+    ("inputs[1]: expected INT64 [1]", infer(scores(), count(datatype="FP32"), **NO_COUNT)),
+    ("inputs[1]: expected INT64 [1]",
+     infer(scores(), count(shape=[2], data=[1, 2]), **NO_COUNT)),
+    ("X-Request-Timeout-Ms: expected",
+     {"headers": {"X-Request-Timeout-Ms": "soon"}, "body": infer(scores())["body"]}),
+    # outputs
+    ("outputs: expected an array", infer(scores(), outputs="values")),
+    ("outputs[0]: expected an object", infer(scores(), outputs=["values"])),
+    ("outputs[0].name: expected a text", bad_output(name=1)),
+    ("outputs[0]: unexpected output 'y'", bad_output(name="y")),
+    ("outputs[1]: 'values' is given twice",
+     infer(scores(), outputs=[{"name": "values"}, {"name": "values"}])),
+    ("outputs[0].parameters: expected an object", bad_output(parameters=1)),
+    ("outputs[0].binary_data: expected", bad_output(parameters={"binary_data": 1})),
+    ("outputs[0].classification: expected none", bad_output(parameters={"classification": 2})),
+    # shared memory
+    ("region 'nowhere': not registered", infer(scores(parameters=REGION))),
+    ("outputs[0].shared_memory_byte_size: expected",
+     bad_output(parameters={"shared_memory_region": "nowhere"})),
+    ("inputs[0].shared_memory_offset: expected",
+     infer(scores(parameters={**REGION, "shared_memory_offset": -1}))),
+    ("inputs[0].shared_memory_region: expected a text",
+     infer(scores(parameters={**REGION, "shared_memory_region": 1}))),
+    ("region 'nowhere': not registered", bad_output(parameters=REGION)),
+    # encodings
+    ("Content-Encoding: expected", {"headers": {"Content-Encoding": "br"}, "body": b"{}"}),
+    ("compressed body: ", {"headers": {"Content-Encoding": "gzip"}, "body": b"{}"}),
+    ("compressed body: ", {"headers": {"Content-Encoding": "deflate"}, "body": gzip.compress(b"{}")}),
+    # models
+    ("x: expected shape [..., 4, 64]", {"params": {"model": "compress"}, **infer(
+        {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]})}),
+    ("offset: expected", {"params": {"model": "posembed"}, **infer(
+        {"name": "x", "datatype": "FP32", "shape": [0, 1, 512], "data": []},
+        parameters={"offset": 32})}),
 ]
-
-# Answered while models load.
-WITHOUT_MODELS = {"/v2", "/v2/", "/v2/health/live", "/v2/logging"}
-
-
-def without_models(path):
-    return path in WITHOUT_MODELS or "sharedmemory" in path or path.endswith("/trace/setting")
-
-
-class Segment:
-    """The shared memory that the document's examples name; a context."""
-
-    PATH = "/dev/shm/nsad-contract"
-
-    def __enter__(self):
-        with open(self.PATH, "wb") as file:
-            file.write(bytes(4096))
-
-    def __exit__(self, *_):
-        os.unlink(self.PATH)
-
-
-def raw_request(large=False, **headers):
-    """Rows for the demo model compress, without JSON; none, or more than are cheap."""
-    return {"headers": {LENGTH: "0", **headers}, "body": bytes(64 * 256 * 4 if large else 0)}
-
-
-def answer_problems(answer):
-    """What is wrong with an answer in JSON and bytes."""
-    headers = {name.lower(): value for name, value in answer.headers}
-    body = answer.body
-    if headers.get("content-encoding") == "gzip":
-        body = gzip.decompress(body)
-    elif headers.get("content-encoding") == "deflate":
-        body = zlib.decompress(body)
-    length = int(headers[LENGTH.lower()])
-    sizes = [output.get("parameters", {}).get("binary_data_size", 0)
-             for output in json.loads(body[:length])["outputs"]]
-    if len(body) != length + sum(sizes):
-        return [f"{len(body)} bytes for {length} of JSON and {sizes}"]
-    return []
-
-
-def infer_json(inputs=None, **more):
-    if inputs is None:
-        inputs = [tensor()]
-    return {"headers": {}, "body": json.dumps({"inputs": inputs, **more}).encode()}
-
-
-def tensor(**changed):
-    whole = {"name": "x", "datatype": "FP32", "shape": [0, 4, 64], "data": [], **changed}
-    return {key: value for key, value in whole.items() if value is not None}
-
-
-def mixed(inputs, blob, length=None, **more):
-    text = json.dumps({"inputs": inputs, **more}).encode()
-    return {"headers": {LENGTH: len(text) if length is None else length}, "body": text + blob}
-
-
-def refusals():
-    """(status, a part of the message, request) of what infer must refuse so."""
-    binary = {"parameters": {"binary_data_size": 1024}, "shape": [1, 4, 64], "data": None}
-    region = {"shared_memory_region": "nobody", "shared_memory_byte_size": 1024}
-
-    yield 400, "nothing", {"body": b""}
-    yield 400, "malformed JSON", {"body": b"{"}
-    yield 400, "expected a JSON object", {"body": b"[1]"}
-    yield 400, "inputs: expected an array", {"body": b"{}"}
-    yield 400, "inputs: expected 'x'", infer_json([])
-    yield 400, "unexpected input 'y'", infer_json([tensor(name="y")])
-    yield 400, "given twice", infer_json([tensor(), tensor()])
-    yield 400, "expected FP32, FP16", infer_json([tensor(datatype="INT8")])
-    yield 400, "expected FP32, FP16, BF16 or FP64 for 'x'", infer_json([tensor(datatype="INT64")])
-    yield 400, "integers of at least 0", infer_json([tensor(shape=[-1, 4, 64])])
-    yield 400, "shape", infer_json([tensor(shape=[2**40, 2**40])])
-    yield 400, "up to 32 integers", infer_json([tensor(shape=[0] * 33)])
-    yield 400, "x: expected shape [..., 4, 64]", infer_json([tensor(shape=[0, 3])])
-    yield 400, "exactly one of data", infer_json([tensor(data=None)])
-    yield 400, "exactly one of data", mixed([tensor(**{**binary, "data": [1]})], bytes(1024))
-    yield 400, "expected 256 numbers", infer_json([tensor(shape=[1, 4, 64], data=[1])])
-    yield 400, "expected 1024 bytes behind", mixed([tensor(**binary)], bytes(1023))
-    yield 400, "got 1 more bytes", mixed([tensor(**binary)], bytes(1025))
-    yield 400, "expected 2048 bytes", mixed([tensor(**{**binary, "shape": [2, 4, 64]})], bytes(9))
-    yield 400, "at most the", mixed([tensor()], b"", 10**9)
-    yield 400, "at most the", mixed([tensor()], b"", 10**40)
-    yield 400, "expected an integer of bytes", mixed([tensor()], b"", "-1")
-    yield 400, "expected an integer of bytes", mixed([tensor()], b"", "7x")
-    yield 400, "a multiple of 1024 bytes", {"headers": {LENGTH: 0}, "body": bytes(5)}
-    yield 400, "does not fit float16", infer_json([tensor(datatype="FP16", data=[70000])])
-    yield 400, "unexpected output 'z'", infer_json(outputs=[{"name": "z"}])
-    yield 400, "given twice", infer_json(outputs=[{"name": "y"}, {"name": "y"}])
-    yield 400, "true or false", infer_json(parameters={"binary_data_output": 1})
-    yield 400, "timeout", infer_json(parameters={"timeout": -1})
-    yield 400, "id: expected a text", infer_json(id=7)
-    yield 400, "'nobody': not registered", infer_json([tensor(
-        shape=[1, 4, 64], data=None, parameters=region)])
-    yield 400, "Content-Encoding", {"headers": {"Content-Encoding": "br"}, "body": b"{}"}
-    yield 400, "compressed body", {"headers": {"Content-Encoding": "gzip"}, "body": b"{}"}
-    yield 504, "deadline", {**infer_json(), "headers": {"X-Request-Timeout-Ms": "0"}}
-
-
-def problems_of(contract, daemon, path, method, status, part, *, params=None, **request):
-    """Ask for what must be refused so, with {"error"} alone."""
-    answer = contract.ask(daemon, method, path, params=params, **request)
-    problems = contract.check(path, method, answer)
-    if answer.status != status:
-        problems.append(f"{method} {path}: expected {status}, got {answer.status}: "
-                        f"{answer.body[:200]!r} to {str(request)[:200]}")
-    elif method != "HEAD" and part not in json.loads(answer.body)["error"]:
-        problems.append(f"{method} {path}: expected '{part}', got {answer.body[:300]!r}")
-    return problems + daemon.alive()
 
 
 def test_refusals(contract, daemon, path):
-    for status, part, request in refusals():
-        yield from problems_of(contract, daemon, path, "POST", status, part, **request)
-    yield from problems_of(contract, daemon, path, "POST", 404, "Request for unknown model: 'a b'",
-                           params={"model": "a b"}, **infer_json())
+    for reason, request in REFUSALS:
+        yield from contract.refuse(daemon, path, 400, reason, **request)
+    good = infer(scores())
+    late = {**good, "headers": {"X-Request-Timeout-Ms": "0"}}
+    yield from contract.refuse(daemon, path, 504, "deadline", **late)
+    yield from contract.refuse(daemon, path, 504, "deadline",
+                               **infer(scores(), parameters={"num_selected_blocks": 1,
+                                                             "timeout": 1}))
+    yield from contract.refuse(daemon, path, 404, NO_MODEL + "'nobody'",
+                               params={"model": "nobody"}, **good)
+    if "{version}" in path:
+        yield from contract.refuse(daemon, path, 404, NO_MODEL + "'select' version 9",
+                                   params={"version": 9}, **good)
+        for version in ("first", "0", "01", "-1", "4294967296"):
+            yield from contract.refuse(daemon, path, 400, "version: expected",
+                                       params={"version": version}, **good)
+
+
+# --- what is taken and given ---------------------------------------------------------------------
+
+
+def ask(contract, daemon, path, request, problems):
+    """The answer; what is wrong with it goes to `problems`."""
+    answer = contract.ask(daemon, "POST", path, **request)
+    problems += contract.check(path, "POST", answer)
+    if answer.status != 200:
+        problems.append(f"expected 200, got {answer.status}: {answer.body[:300]!r}")
+    return answer
+
+
+def outputs_of(answer):
+    """{name: (its description, its elements as bytes)} in the answer's order."""
+    headers = dict(answer.headers)
+    body = UNPACK.get(headers.get("Content-Encoding"), bytes)(answer.body)
+    size = int(headers.get(HEADER, len(body)))
+    found = {}
+    for output in json.loads(body[:size])["outputs"]:
+        if "data" in output:
+            data = packed(output["data"], output["datatype"])
+        else:
+            end = size + output["parameters"]["binary_data_size"]
+            data, size = body[size:end], end
+        found[output["name"]] = output, data
+    return found
+
+
+def test_forms(contract, daemon, path):
+    """Each datatype as numbers, flat or nested, and as bytes; outputs in each form and order."""
+    problems = []
+    for datatype in ("FP32", "FP16", "BF16", "FP64"):
+        data = packed(SCORES, datatype)
+        for inputs, behind in [
+            ([scores(datatype=datatype)], b""),
+            ([scores(datatype=datatype, data=[[[0.5, -1.0]], [[2.0, 0.25]]])], b""),
+            ([scores(datatype=datatype, parameters={"binary_data_size": len(data)})], data),
+            ([count(), scores(datatype=datatype, parameters={"binary_data_size": len(data)})],
+             data),
+        ]:
+            known = {} if len(inputs) > 1 else {"num_selected_blocks": 1}
+            for binary in (None, False, True):
+                parameters = known | ({} if binary is None else {"binary_data_output": binary})
+                answer = ask(contract, daemon, path, mixed(inputs, behind, parameters=parameters),
+                             problems)
+                given = outputs_of(answer)
+                if list(given) != ["indices", "values"] or (
+                        given["indices"][1], given["values"][1]) != (
+                        packed([2], "INT64"), packed([2.0], datatype)):
+                    problems.append(f"{datatype}, {inputs}: {answer.body!r}")
+                if dict(answer.headers)["Content-Type"] != (RAW if binary else JSON):
+                    problems.append(f"{binary}: {answer.headers}")
+    return problems
+
+
+def test_choice(contract, daemon, path):
+    """The outputs listed, in that order, each in its own form or that of the request."""
+    problems = []
+    for all_binary in (False, True):
+        for own in (None, False, True):
+            for names in (["values", "indices"], ["indices"], ["values"]):
+                own_form = {} if own is None else {"parameters": {"binary_data": own}}
+                request = infer(scores(), outputs=[{"name": name, **own_form} for name in names],
+                                parameters={"num_selected_blocks": 2,
+                                            "binary_data_output": all_binary})
+                given = outputs_of(ask(contract, daemon, path, request, problems))
+                binary = all_binary if own is None else own
+                if list(given) != names or any(("data" in output) == binary
+                                               for output, _ in given.values()):
+                    problems.append(f"{names}, {own}, {all_binary}: {given}")
+    return problems
+
+
+def test_tolerance(contract, daemon, path):
+    """What clients send beside the request, and what doesn't matter."""
+    problems = []
+    good = infer(scores())
+    expected = outputs_of(ask(contract, daemon, path, good, problems))
+    for request in [
+        {**good, "headers": {"content-type": "text/plain", "accept": "text/html"}},
+        {**good, "headers": {HEADER: len(good["body"])}},
+        {**good, "headers": {HEADER.lower(): len(good["body"])}},
+        {**good, "query": {"unheard_of": 1}},
+        {**good, "chunks": True},
+        infer(scores(unheard_of=1), id="", unheard_of=[1], outputs=[], parameters={
+            "num_selected_blocks": 1, "priority": 3, "sequence_id": 7, "sequence_start": True,
+            "sequence_end": False, "tenant": "blue", "timeout": 0}),
+    ]:
+        if outputs_of(ask(contract, daemon, path, request, problems)) != expected:
+            problems.append(f"another answer to {request}")
+    target = contract.target(path, params={"model": "select"}).replace("select", "%73%65lect")
+    answer = contract.ask(daemon, "POST", target, **good)
+    problems += contract.check(path, "POST", answer)
+    if answer.status != 200:
+        problems.append(f"{target}: expected 200, got {answer.status}")
+    return problems
 
 
 def test_encodings(contract, daemon, path):
-    """The length is of the JSON as it was before compression, both ways."""
-    rows = bytes(64 * 256 * 4)
-    inputs = [tensor(shape=[64, 4, 64], data=None, parameters={"binary_data_size": len(rows)})]
-    plain = mixed(inputs, rows, parameters={"binary_data_output": True})
-    expected = contract.ask(daemon, "POST", path, **plain)
-    for name, pack, unpack in [("gzip", gzip.compress, gzip.decompress),
-                               ("deflate", zlib.compress, zlib.decompress)]:
-        headers = {**plain["headers"], "Content-Encoding": name, "Accept-Encoding": name}
-        answer = contract.ask(daemon, "POST", path, headers=headers, body=pack(plain["body"]))
-        yield from contract.check(path, "POST", answer)
-        if dict(answer.headers).get("Content-Encoding") != name:
-            yield f"{path}: expected an answer in {name}"
-        elif unpack(answer.body) != expected.body:
-            yield f"{path}: {name}: another answer than to a plain body"
+    """Compressed both ways; the header measures what is decompressed, there and back."""
+    problems = []
+    for binary in (False, True):
+        parameters = {"num_selected_blocks": 600, "binary_data_output": binary}
+        request = mixed([scores(shape=[1, 1000], parameters={"binary_data_size": 4000})],
+                        bytes(4000), parameters=parameters)
+        expected = outputs_of(ask(contract, daemon, path, request, problems))
+        for encoding, pack in [("gzip", gzip.compress), ("deflate", zlib.compress)]:
+            headers = {**request["headers"], "Content-Encoding": encoding,
+                       "Accept-Encoding": encoding}
+            answer = ask(contract, daemon, path, {"headers": headers,
+                                                  "body": pack(request["body"])}, problems)
+            given = dict(answer.headers)
+            if (given.get("Content-Encoding"), given.get("Vary")) != (encoding, "Accept-Encoding"):
+                problems.append(f"{encoding}: {given}")
+            if outputs_of(answer) != expected:
+                problems.append(f"{encoding}, {binary}: another answer than to a plain body")
+    return problems
 
 
-def test_pages(contract, daemon):
-    """Models and versions that aren't there, on every page of a model."""
-    for path, method, _ in contract.document.operations():
-        if "{model}" not in path or path in INFER or path.endswith("/trace/setting"):
-            continue
-        yield from problems_of(contract, daemon, path, method, 404, "Request for unknown model: ",
-                               params={"model": "nobody"}, body=b"" if method == "POST" else None)
-        if "{version}" in path:
-            yield from problems_of(contract, daemon, path, method, 404, "version 9 is not found",
-                                   params={"version": "9"})
-            yield from problems_of(contract, daemon, path, method, 400, "a positive integer",
-                                   params={"version": "x"})
-    yield from problems_of(contract, daemon, "/v2/repository/index", "POST", 400, "malformed JSON",
-                           body=b'{"ready": tru')
-    yield from problems_of(contract, daemon, "/v2/repository/models/{model}/unload", "POST", 400,
-                           "always there", params={"model": "select"})
-
-
-def test_switches(contract, daemon):
-    """501 where the server doesn't let clients do it."""
-    for method, path in SWITCHED:
-        yield from problems_of(contract, daemon, path, method, 501, "only with --", body=b"{}")
-    region = {"shared_memory_region": "r", "shared_memory_byte_size": 0}
-    request = infer_json([tensor(data=None, parameters=region)])
-    yield from problems_of(contract, daemon, INFER[0], "POST", 400, "--allow-client-shm", **request)
-
-
-def test_unknown_route(contract, daemon):
-    schema = contract.document.at("#/components/schemas/OipError")
-    for path in ("/v2/models", "/v2/models//infer", "/v2/models/a/b/infer", "/v2/unheard-of",
-                 "/v2/models/" + "x" * 300):
-        answer = contract.ask(daemon, "GET", path)
-        if answer.status != 404:
-            yield f"{path[:60]}: expected 404, got {answer.status}"
-        yield from contract.document.errors(schema, json.loads(answer.body))
+TESTS = [
+    ("refuses what doesn't fit", test_refusals),
+    ("takes and gives each form of tensors", test_forms),
+    ("gives the outputs that are asked for", test_choice),
+    ("takes what clients send besides", test_tolerance),
+    ("takes and gives compressed bodies", test_encodings),
+]

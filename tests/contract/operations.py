@@ -1,5 +1,4 @@
-"""Requests to the operations under /v1, and to no route at all."""
-import http.client
+"""The operations of /v1: what they take and give, and what they refuse."""
 import gzip
 import io
 import json
@@ -8,12 +7,8 @@ import zlib
 
 import numpy
 
-import oip
 from checks import UNPACK
-from daemon import ROOT, head_bytes, read_answer
-from document import JSON, METHODS, NPY, RAW, concrete
-
-DOCUMENT = ROOT / "openapi.yaml"
+from document import JSON, NPY, RAW
 
 
 def npy(array):
@@ -40,8 +35,6 @@ GOOD = {
 
 
 def raw_of(path, large=False, **headers):
-    if path in oip.INFER:
-        return oip.raw_request(large, **headers)
     query, small_shape, large_shape = GOOD[path]
     shape = large_shape if large else small_shape
     return {
@@ -199,72 +192,3 @@ def test_formats(contract, daemon, path):
                 got = dict(answer.headers).get("Content-Type")
                 if answer.status != 200 or got != accepted:
                     yield f"{path}: {sent} to {accepted}: {answer.status} in {got}"
-
-
-def test_unknown_route(contract, daemon):
-    schema = contract.document.at("#/components/schemas/Error")
-    for path in ("/", "/v1", "/v1/select/", "/v1/unheard-of", "/" + "x" * 2000):
-        for method in METHODS:
-            answer = contract.ask(daemon, method, path)
-            if answer.status != 404:
-                yield f"{method} {path[:80]}: expected 404, got {answer.status}"
-            elif method != "HEAD":
-                value = json.loads(answer.body)
-                contract.codes.add(value.get("code"))
-                yield from contract.document.errors(schema, value)
-                if (value["code"], value["request_id"]) != ("unknown_route", answer.request_id):
-                    yield f"{method} {path[:80]}: {value}"
-    yield from daemon.alive()
-
-
-def test_large_heads(contract, daemon, path, method):
-    """More than 64 KiB of request line, then of headers."""
-    for status, head in [
-        (414, head_bytes(method, concrete(contract.document, path) + "?" + "a" * 67000, {})),
-        (431, head_bytes(method, concrete(contract.document, path), {"X-Padding": "a" * 67000})),
-    ]:
-        answer = None
-        for _ in range(10):  # what it didn't read may make the server reset the connection
-            try:
-                answer = read_answer(daemon.send(head), method)
-                break
-            except (ConnectionResetError, http.client.HTTPException):
-                pass
-        if not answer or answer.status != status:
-            yield f"{method} {path}: expected {status}, got {answer and answer.status}"
-        else:
-            yield from contract.check(path, method, answer)
-    yield from daemon.alive()
-
-
-def test_served_document(contract, daemon):
-    answer = contract.ask(daemon, "GET", "/openapi.yaml")
-    if answer.body != DOCUMENT.read_bytes():
-        yield f"/openapi.yaml: {len(answer.body)} bytes that are not those of {DOCUMENT.name}"
-
-
-def test_compressed_pages(contract, daemon):
-    """Metrics in each encoding that the document has for answers, and plain for the others."""
-    encodings = contract.document.at("#/components/headers/Content-Encoding/schema/enum")
-    for asked, expected in [("br", None), *((encoding, encoding) for encoding in encodings)]:
-        answer = contract.ask(daemon, "GET", "/metrics", headers={"Accept-Encoding": asked})
-        yield from contract.check("/metrics", "GET", answer)
-        given = dict(answer.headers).get("Content-Encoding")
-        if given != expected:
-            yield f"/metrics: expected {expected} for who asks for {asked}, got {given}"
-
-
-def test_made_ids(contract, daemon):
-    """Without an id, or with one that doesn't fit, the server makes one; never the same."""
-    schema = contract.document.at("#/components/schemas/RequestId")
-    ids = set()
-    for given in ({}, {}, {"X-Request-Id": "two words"}, {"X-Request-Id": "x" * 129}):
-        connection = daemon.send(head_bytes("GET", "/v1/nothing", given))
-        answer = read_answer(connection, "GET")
-        made = dict(answer.headers).get("X-Request-Id")
-        yield from contract.document.errors(schema, made)
-        if json.loads(answer.body)["request_id"] != made:
-            yield f"{made} in the header, {answer.body!r} in the body"
-        ids.add(made)
-    if len(ids) != 4:
-        yield f"expected four ids, got {ids}"

@@ -1,4 +1,4 @@
-"""Results in TAP."""
+"""The output of a test, as TAP."""
 import sys
 
 
