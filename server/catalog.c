@@ -86,6 +86,15 @@ void catalog_sort(struct catalog *catalog)
 
 /* --- finding ------------------------------------------------------------------------------- */
 
+bool catalog_serves(const struct catalog *catalog, const char *name)
+{
+    for (size_t i = 0; i < catalog->count; i++) {
+        if (strcmp(catalog->models[i]->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 struct served_model *catalog_version(const struct catalog *catalog, const char *name,
                                      uint32_t version)
 {

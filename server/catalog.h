@@ -19,6 +19,7 @@ struct refusal {
     uint32_t version;                         /* 0: the whole model */
     struct model_stamp stamp;
     char *reason;
+    bool certain;  /* the same file would be refused again */
     bool unloaded; /* because a client said so */
 };
 
@@ -47,6 +48,9 @@ nsa_status catalog_refuse(struct catalog *catalog, const struct refusal *refusal
 
 /* Put it in order, after which it can be searched. */
 void catalog_sort(struct catalog *catalog);
+
+/* Whether any version of `name` is served. */
+bool catalog_serves(const struct catalog *catalog, const char *name);
 
 /* The version `version` of `name`, or NULL; also of one that is not sorted yet. */
 struct served_model *catalog_version(const struct catalog *catalog, const char *name,

@@ -1,130 +1,34 @@
 #include "server/loader.h"
 
+#include "server/catalog_build.h"
 #include "server/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A catalog in the making. */
-struct build {
-    const struct loader *loader;
-    const struct catalog *now; /* NULL: none yet */
-    struct catalog *next;
-    const struct load_request *request; /* NULL: everything is looked at */
-    bool changed;
-    size_t refused;
-    nsa_status status; /* NSA_OK, or why there can be no next catalog */
-    nsa_error *err;
-    char reason[NSA_ERROR_MESSAGE_BYTES]; /* of the first refusal */
-};
-
 static const char select_name[] = "select";
 
-/* --- building ------------------------------------------------------------------------------ */
+/* --- visiting ------------------------------------------------------------------------------ */
 
-static bool stamps_equal(const struct model_stamp *a, const struct model_stamp *b)
+/* Whether a client has loaded `name` with a configuration or weights of its own. */
+static bool is_from_request(const struct catalog *now, const char *name)
 {
-    return file_stamp_equal(&a->weights, &b->weights) &&
-           file_stamp_equal(&a->config_file, &b->config_file);
-}
-
-/* Note the failure that leaves no catalog: the first one counts. */
-static void fail(struct build *build, nsa_status status, const nsa_error *err)
-{
-    if (build->status != NSA_OK)
-        return;
-    build->status = status;
-    if (build->err)
-        *build->err = *err;
-}
-
-static void keep(struct build *build, struct served_model *served)
-{
-    nsa_error err;
-    nsa_status status;
-
-    if (catalog_version(build->next, served->name, served->version))
-        return;
-    status = catalog_add(build->next, served, &err);
-    if (status != NSA_OK)
-        fail(build, status, &err);
-}
-
-static void keep_refusal(struct build *build, const struct refusal *refusal)
-{
-    nsa_error err;
-    nsa_status status = catalog_refuse(build->next, refusal, &err);
-
-    if (status != NSA_OK)
-        fail(build, status, &err);
-}
-
-static void refuse(struct build *build, const struct refusal *refusal, const char *path)
-{
-    log_event(LOG_ERROR, "model refused", LOG_STR("path", path),
-              LOG_STR("reason", refusal->reason));
-    if (build->refused == 0)
-        snprintf(build->reason, sizeof build->reason, "%s", refusal->reason);
-    build->refused++;
-    build->changed = true;
-    keep_refusal(build, refusal);
-}
-
-static void refuse_version(struct build *build, const struct repository_entry *entry,
-                           const char *path, const char *reason)
-{
-    struct refusal refusal = {
-        .version = entry->version,
-        .stamp = {entry->weights, entry->config_file},
-        .reason = (char *)reason,
-    };
-
-    snprintf(refusal.name, sizeof refusal.name, "%s", entry->name);
-    refuse(build, &refusal, path);
-}
-
-static void add_version(struct build *build, const struct repository_entry *entry,
-                        const struct load_file *file)
-{
-    struct served_model *old =
-        build->now ? catalog_version(build->now, entry->name, entry->version) : NULL;
-    const char *path = file ? "(from a request)" : entry->path;
-    struct served_model *served = NULL;
-    nsa_error err;
-    bool from_request = file || (build->request && build->request->has_config);
-    nsa_status status = served_model_load(&served, build->loader, entry, file, from_request, &err);
-
-    if (status == NSA_OK) {
-        status = catalog_add(build->next, served, &err);
-        if (status == NSA_OK) {
-            build->changed = true;
-            log_event(LOG_INFO, "model", LOG_STR("name", served->name),
-                      LOG_STR("version", served->version_text),
-                      LOG_STR("op", nsa_model_describe(served->model)->op->name),
-                      LOG_STR("path", path), LOG_END);
-        }
-        served_model_unref(served);
+    for (size_t i = 0; i < now->count; i++) {
+        if (now->models[i]->from_request && strcmp(now->models[i]->name, name) == 0)
+            return true;
     }
-    if (status == NSA_OK)
-        return;
-    refuse_version(build, entry, path, err.message);
-    if (old)
-        keep(build, old);
+    return false;
 }
 
 /* Whether anything of `name` is served, or would be if it were sound. */
 static bool is_wanted(const struct catalog *now, const char *name)
 {
-    for (size_t i = 0; i < now->count; i++) {
-        if (strcmp(now->models[i]->name, name) == 0)
-            return true;
-    }
     for (size_t i = 0; i < now->refusal_count; i++) {
         if (strcmp(now->refusals[i].name, name) == 0 && !now->refusals[i].unloaded)
             return true;
     }
-    return false;
+    return catalog_serves(now, name);
 }
 
 /* Whether a look at everything passes `name` over. */
@@ -132,12 +36,9 @@ static bool is_passed_over(const struct build *build, const char *name)
 {
     if (!build->now || build->request)
         return false;
-    for (size_t i = 0; i < build->now->count; i++) {
-        if (build->now->models[i]->from_request && strcmp(build->now->models[i]->name, name) == 0)
-            return true;
-    }
-    return strcmp(build->loader->config->model_control, "explicit") == 0 &&
-           !is_wanted(build->now, name);
+    return is_from_request(build->now, name) ||
+           (strcmp(build->loader->config->model_control, "explicit") == 0 &&
+            !is_wanted(build->now, name));
 }
 
 /* Why a version that was found is not even looked at, or NULL. */
@@ -153,8 +54,8 @@ static const char *obstacle(const struct build *build, const struct repository_e
     return NULL;
 }
 
-/* A version was found: keep what is served of it, or load it; what was refused is told once. */
-static void found(void *context, const struct repository_entry *entry)
+/* A version was found: keep what is served of it, or load it. */
+static void visit_version(void *context, const struct repository_entry *entry)
 {
     struct build *build = context;
     const struct model_stamp stamp = {entry->weights, entry->config_file};
@@ -168,108 +69,30 @@ static void found(void *context, const struct repository_entry *entry)
         old = catalog_version(build->now, entry->name, entry->version);
         refusal = catalog_refusal(build->now, entry->name, entry->version);
     }
-    if (refusal && stamps_equal(&refusal->stamp, &stamp)) {
-        keep_refusal(build, refusal);
+    if (reason) {
+        build_refuse(build, entry, NSA_ENOTFOUND, reason);
+    } else if (refusal && refusal->certain && model_stamp_equal(&refusal->stamp, &stamp)) {
+        build_keep_refusal(build, refusal);
         if (old)
-            keep(build, old);
-    } else if (reason) {
-        refuse_version(build, entry, entry->path, reason);
-    } else if (old && stamps_equal(&old->stamp, &stamp)) {
-        keep(build, old);
+            build_keep(build, old);
+    } else if (old && model_stamp_equal(&old->stamp, &stamp)) {
+        build_keep(build, old);
     } else {
-        add_version(build, entry, NULL);
+        build_load(build, entry, NULL);
     }
 }
 
 /* Nothing of a model can be loaded: what is served of it stays. */
-static void refused(void *context, const char *name, const char *path, const char *reason)
+static void visit_refused(void *context, const char *name, const char *path, const char *reason)
 {
     struct build *build = context;
-    struct refusal refusal = {.reason = (char *)reason};
-    const struct refusal *before;
+    const struct repository_entry entry = {.name = name, .path = path};
 
     if (is_passed_over(build, name))
         return;
-    snprintf(refusal.name, sizeof refusal.name, "%s", name);
-    before = build->now ? catalog_refusal(build->now, refusal.name, 0) : NULL;
-    if (before && !build->request && strcmp(before->reason, reason) == 0)
-        keep_refusal(build, before);
-    else
-        refuse(build, &refusal, path);
-    for (size_t i = 0; build->now && i < build->now->count; i++) {
-        if (strcmp(build->now->models[i]->name, name) == 0)
-            keep(build, build->now->models[i]);
-    }
+    build_refuse(build, &entry, NSA_EINVAL, reason);
+    build_keep_name(build, name, false);
 }
-
-/* select is there, whether the repository says something of it or not. */
-static void add_select(struct build *build)
-{
-    const struct repository_entry entry = {
-        .name = select_name,
-        .version = 1,
-        .config = &(const struct model_config){.options.op = select_name},
-    };
-
-    for (size_t i = 0; i < build->next->count; i++) {
-        if (strcmp(build->next->models[i]->name, select_name) == 0)
-            return;
-    }
-    found(build, &entry);
-}
-
-static nsa_status begin(struct build *build, const struct loader *loader, const struct catalog *now,
-                        nsa_error *err)
-{
-    *build = (struct build){.loader = loader, .now = now, .next = catalog_new(), .err = err};
-    return build->next ? NSA_OK : nsa_error_set(err, NSA_ENOMEM, "out of memory for the models");
-}
-
-/* Take over everything that has another name; what is left of `name` is unloaded or replaced. */
-static void keep_others(struct build *build, const char *name)
-{
-    for (size_t i = 0; i < build->now->count; i++) {
-        if (strcmp(build->now->models[i]->name, name) != 0)
-            keep(build, build->now->models[i]);
-    }
-    for (size_t i = 0; i < build->now->refusal_count; i++) {
-        if (strcmp(build->now->refusals[i].name, name) != 0)
-            keep_refusal(build, &build->now->refusals[i]);
-    }
-}
-
-/* Log what the next catalog lacks. */
-static void note_unloaded(struct build *build)
-{
-    for (size_t i = 0; build->now && i < build->now->count; i++) {
-        const struct served_model *served = build->now->models[i];
-
-        if (catalog_version(build->next, served->name, served->version))
-            continue;
-        build->changed = true;
-        log_event(LOG_INFO, "model unloaded", LOG_STR("name", served->name),
-                  LOG_STR("version", served->version_text), LOG_END);
-    }
-}
-
-/* The next catalog, or NULL when it would be the same; or what stood in its way. */
-static nsa_status end(struct catalog **out, struct build *build)
-{
-    note_unloaded(build);
-    build->changed |= build->now && build->now->refusal_count != build->next->refusal_count;
-    if (build->status != NSA_OK || !build->changed) {
-        catalog_free(build->next);
-        build->next = NULL;
-    }
-    if (build->status != NSA_OK)
-        return build->status;
-    if (build->next)
-        catalog_sort(build->next);
-    *out = build->next;
-    return NSA_OK;
-}
-
-/* --- from outside -------------------------------------------------------------------------- */
 
 /* Visit the files that --model names: all, or those called `name`. Returns how many there are. */
 static size_t visit_files(struct build *build, const char *name)
@@ -290,103 +113,188 @@ static size_t visit_files(struct build *build, const char *name)
         count++;
         entry.weights = file_stamp_of(entry.path);
         if (model_name_valid(entry.name))
-            found(build, &entry);
+            visit_version(build, &entry);
         else
-            refused(build, entry.name, entry.path,
-                    "--model: expected a name of 1 to 128 letters, digits, '.', '_' or '-'");
+            visit_refused(build, entry.name, entry.path,
+                          "--model: expected a name of 1 to 128 letters, digits, '.', '_' or '-'");
     }
     return count;
 }
 
-nsa_status loader_reload(struct catalog **out, size_t *refused_count, const struct loader *loader,
+/* select is there, whether the repository says something of it or not. */
+static void visit_select(struct build *build)
+{
+    static const struct model_config plain = {.options.op = select_name};
+    const struct load_request *request = build->request;
+    bool asked = request && request->has_config && strcmp(request->name, select_name) == 0;
+    const struct repository_entry entry = {
+        .name = select_name, .version = 1, .config = asked ? &request->config : &plain};
+
+    if (!catalog_serves(build->next, select_name))
+        visit_version(build, &entry);
+}
+
+/* --- everything ---------------------------------------------------------------------------- */
+
+/* What clients have loaded or unloaded stays as it is. */
+static void keep_clients(struct build *build)
+{
+    const struct catalog *now = build->now;
+
+    for (size_t i = 0; i < now->count; i++) {
+        if (is_from_request(now, now->models[i]->name))
+            build_keep(build, now->models[i]);
+    }
+    for (size_t i = 0; i < now->refusal_count; i++) {
+        if (now->refusals[i].unloaded || is_from_request(now, now->refusals[i].name))
+            build_keep_refusal(build, &now->refusals[i]);
+    }
+}
+
+/* A name of which all that there is now was refused goes on to serve what it did. */
+static void keep_last(struct build *build)
+{
+    for (size_t i = 0; i < build->now->count; i++) {
+        const char *name = build->now->models[i]->name;
+
+        if (catalog_serves(build->next, name))
+            continue;
+        for (size_t k = 0; k < build->next->refusal_count; k++) {
+            if (strcmp(build->next->refusals[k].name, name) == 0) {
+                build_keep_name(build, name, false);
+                break;
+            }
+        }
+    }
+}
+
+nsa_status loader_reload(struct catalog **out, size_t *refused, const struct loader *loader,
                          const struct catalog *now, nsa_error *err)
 {
     const char *root = loader->config->model_repository;
     struct build build;
-    const struct repository_visitor visitor = {found, refused, &build};
-    nsa_status status = begin(&build, loader, now, err);
+    const struct repository_visitor visitor = {visit_version, visit_refused, &build};
+    nsa_status status = build_begin(&build, loader, now, NULL, err);
 
     if (status != NSA_OK)
         return status;
-    for (size_t i = 0; now && i < now->count; i++) {
-        if (now->models[i]->from_request)
-            keep(&build, now->models[i]);
-    }
-    for (size_t i = 0; now && i < now->refusal_count; i++) {
-        if (now->refusals[i].unloaded)
-            keep_refusal(&build, &now->refusals[i]);
-    }
+    if (now)
+        keep_clients(&build);
+    visit_files(&build, NULL);
     if (root)
         status = repository_scan(root, &visitor, err);
     if (status != NSA_OK) {
-        catalog_free(build.next);
+        build_drop(&build);
         return status;
     }
     if (root && !now && build.next->count == 0 && build.refused == 0)
         log_event(LOG_WARN, "no model found", LOG_STR("model_repository", root),
                   LOG_STR("expected", "NAME/VERSION/model.safetensors"), LOG_END);
-    visit_files(&build, NULL);
-    add_select(&build);
-    *refused_count = build.refused;
-    return end(out, &build);
+    visit_select(&build);
+    if (now)
+        keep_last(&build);
+    *refused = build.refused;
+    return build_end(out, &build);
 }
+
+/* --- one model ----------------------------------------------------------------------------- */
 
 static nsa_status load_files(struct build *build)
 {
     const struct load_request *request = build->request;
 
+    if (strcmp(request->name, select_name) == 0 || model_config_is_select(&request->config))
+        return nsa_error_set(build->err, NSA_EINVAL,
+                             "file: expected none, as select has no weights");
     for (size_t i = 0; i < request->file_count; i++) {
+        char path[REPOSITORY_MAX_NAME_BYTES + sizeof "/4294967295/model.safetensors"];
         const struct repository_entry entry = {
             .name = request->name,
             .version = request->files[i].version,
+            .path = path,
             .config = &request->config,
         };
 
+        snprintf(path, sizeof path, "%s/%u/model.safetensors", entry.name, entry.version);
         if (catalog_version(build->next, entry.name, entry.version))
             return nsa_error_set(build->err, NSA_EINVAL, "file: version %u is given twice",
                                  entry.version);
-        add_version(build, &entry, &request->files[i]);
+        build_load(build, &entry, &request->files[i]);
     }
     return NSA_OK;
+}
+
+/* All versions that there are of the request's model. */
+static nsa_status load_versions(struct build *build)
+{
+    const struct load_request *request = build->request;
+    const char *root = build->loader->config->model_repository;
+    const struct model_config *config = request->has_config ? &request->config : NULL;
+    const struct repository_visitor visitor = {visit_version, visit_refused, build};
+    nsa_status status = NSA_OK;
+
+    if (request->file_count > 0)
+        return load_files(build);
+    if (visit_files(build, request->name) == 0) {
+        status = root ? repository_scan_model(root, request->name, config, &visitor, build->err)
+                      : NSA_ENOTFOUND;
+        if (status == NSA_ENOTFOUND && strcmp(request->name, select_name) == 0)
+            status = NSA_OK; /* it needs nothing there */
+    }
+    visit_select(build);
+    if (status == NSA_ENOTFOUND)
+        nsa_error_set(build->err, status,
+                      "Request for unknown model: '%.128s' is not in the model repository",
+                      request->name);
+    return status;
+}
+
+/*
+ * Something was refused: all that was served is served on. What is wrong on disk is noted; what
+ * came with the request is the client's to mend.
+ */
+static nsa_status end_refused(struct catalog **out, struct build *build)
+{
+    const struct load_request *request = build->request;
+    nsa_status refusal = build->refusal == NSA_ENOMEM ? NSA_ENOMEM : NSA_EINVAL;
+    struct build kept;
+    nsa_status status = NSA_OK;
+
+    if (request->file_count == 0 && !request->has_config) {
+        status = build_begin(&kept, build->loader, build->now, NULL, build->err);
+        if (status == NSA_OK) {
+            build_keep_others(&kept, request->name);
+            build_keep_name(&kept, request->name, false);
+            for (size_t i = 0; i < build->next->refusal_count; i++) {
+                if (strcmp(build->next->refusals[i].name, request->name) == 0)
+                    build_keep_refusal(&kept, &build->next->refusals[i]);
+            }
+            kept.changed = true;
+            status = build_end(out, &kept);
+        }
+    }
+    build_drop(build);
+    if (status != NSA_OK)
+        return status;
+    return nsa_error_set(build->err, refusal, "failed to load '%s': %s", request->name,
+                         build->reason);
 }
 
 nsa_status loader_load(struct catalog **out, const struct loader *loader, const struct catalog *now,
                        const struct load_request *request, nsa_error *err)
 {
-    const char *root = loader->config->model_repository;
-    const struct model_config *config = request->has_config ? &request->config : NULL;
     struct build build;
-    const struct repository_visitor visitor = {found, refused, &build};
-    nsa_status status = begin(&build, loader, now, err);
+    nsa_status status = build_begin(&build, loader, now, request, err);
 
     if (status != NSA_OK)
         return status;
-    build.request = request;
-    keep_others(&build, request->name);
-    if (request->file_count > 0) {
-        status = load_files(&build);
-    } else if (visit_files(&build, request->name) == 0) {
-        status = NSA_ENOTFOUND;
-        if (root)
-            status = repository_scan_model(root, request->name, config, &visitor, err);
-        if (status == NSA_ENOTFOUND && strcmp(request->name, select_name) == 0)
-            status = NSA_OK; /* as it comes */
-    }
-    if (status == NSA_ENOTFOUND)
-        nsa_error_set(err, status,
-                      "Request for unknown model: '%.128s' is not in the model repository",
-                      request->name);
+    build_keep_others(&build, request->name);
+    status = load_versions(&build);
     if (status != NSA_OK) {
-        catalog_free(build.next);
+        build_drop(&build);
         return status;
     }
-    if (request->file_count == 0)
-        add_select(&build);
-    status = end(out, &build);
-    if (status == NSA_OK && build.refused > 0)
-        return nsa_error_set(err, NSA_EINVAL, "failed to load '%s': %s", request->name,
-                             build.reason);
-    return status;
+    return build.refused > 0 ? end_refused(out, &build) : build_end(out, &build);
 }
 
 nsa_status loader_unload(struct catalog **out, const struct catalog *now, const char *name,
@@ -401,12 +309,12 @@ nsa_status loader_unload(struct catalog **out, const struct catalog *now, const 
     if (!is_wanted(now, name))
         return nsa_error_set(err, NSA_ENOTFOUND,
                              "Request for unknown model: '%.128s' is not loaded", name);
-    status = begin(&build, NULL, now, err);
+    status = build_begin(&build, NULL, now, NULL, err);
     if (status != NSA_OK)
         return status;
-    keep_others(&build, name);
+    build_keep_others(&build, name);
     snprintf(refusal.name, sizeof refusal.name, "%s", name);
-    keep_refusal(&build, &refusal);
+    build_keep_refusal(&build, &refusal);
     build.changed = true;
-    return end(out, &build);
+    return build_end(out, &build);
 }

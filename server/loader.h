@@ -24,7 +24,8 @@ struct load_request {
 /**
  * Look at everything again: the repository, and the files given by --model. With model control
  * "explicit" no new names are loaded. Each refusal is logged, with the file and the reason, when it
- * is new. What clients loaded with a configuration or weights of their own stays.
+ * is new. What clients loaded with a configuration or weights of their own stays, and so does what
+ * is served of a name of which all else is refused.
  * @param now  NULL: nothing is served yet, and everything is loaded
  * @param[out] out  caller publishes or frees; NULL when nothing has changed; untouched on error
  * @param[out] refused  how many new refusals there are
@@ -34,8 +35,8 @@ nsa_status loader_reload(struct catalog **out, size_t *refused, const struct loa
                          const struct catalog *now, nsa_error *err);
 
 /**
- * Load one model anew, all of its versions.
- * @param[out] out  as above; also set, with the refusals in it, when something was refused
+ * Load one model anew, all of its versions, or, when one is refused, none of them.
+ * @param[out] out  as above; also set when something on disk was refused: it has that reason
  * @return NSA_OK; NSA_ENOTFOUND for a model that is nowhere; NSA_EINVAL with the reason when a
  *         version was refused; NSA_EIO; NSA_ENOMEM
  */

@@ -38,15 +38,6 @@ static void write_entry(struct index_page *page, const char *name, const char *v
     page->comma = ",\n";
 }
 
-static bool is_served(const struct catalog *catalog, const char *name)
-{
-    for (size_t i = 0; i < catalog->count; i++) {
-        if (strcmp(catalog->models[i]->name, name) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* What serves, with why a change of it was refused; then what doesn't. */
 static void write_catalog(struct index_page *page)
 {
@@ -65,7 +56,7 @@ static void write_catalog(struct index_page *page)
         char version[11] = "";
 
         if (refusal->version == 0
-                ? is_served(catalog, refusal->name)
+                ? catalog_serves(catalog, refusal->name)
                 : catalog_version(catalog, refusal->name, refusal->version) != NULL)
             continue;
         if (refusal->version > 0)
@@ -83,7 +74,7 @@ static void write_unloaded(void *context, const char *name)
         if (strcmp(page->catalog->refusals[i].name, name) == 0)
             return;
     }
-    if (!is_served(page->catalog, name))
+    if (!catalog_serves(page->catalog, name))
         write_entry(page, name, "", false, "not loaded");
 }
 
@@ -105,7 +96,8 @@ void oip_index(struct exchange *ex)
     }
     buffer_append_text(&page.text, "[");
     write_catalog(&page);
-    if (root && !page.ready_only)
+    /* In other modes the catalog has all there is. */
+    if (root && !page.ready_only && strcmp(ex->server->config.model_control, "explicit") == 0)
         repository_list(root, write_unloaded, &page);
     buffer_append_text(&page.text, "]\n");
     registry_release(registry, page.catalog);

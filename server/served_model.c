@@ -6,6 +6,12 @@
 
 #define NS_PER_US 1000
 
+bool model_stamp_equal(const struct model_stamp *a, const struct model_stamp *b)
+{
+    return file_stamp_equal(&a->weights, &b->weights) &&
+           file_stamp_equal(&a->config_file, &b->config_file);
+}
+
 static void count_batch(void *context, size_t rows, uint64_t compute_ns)
 {
     struct served_model *served = context;
@@ -54,14 +60,11 @@ static nsa_status load_weights(nsa_model **out, const struct repository_entry *e
                                const struct load_file *file, nsa_error *err)
 {
     const nsa_model_options *options = entry->config ? &entry->config->options : NULL;
-    char name[REPOSITORY_MAX_NAME_BYTES + sizeof "/4294967295/model.safetensors"];
-
     if (entry->config && model_config_is_select(entry->config))
         return nsa_model_create(out, NSA_SELECT, err);
     if (!file)
         return nsa_model_load(out, entry->path, options, err);
-    snprintf(name, sizeof name, "%s/%u/model.safetensors", entry->name, entry->version);
-    return nsa_model_load_bytes(out, name, file->bytes, file->size, options, err);
+    return nsa_model_load_bytes(out, entry->path, file->bytes, file->size, options, err);
 }
 
 nsa_status served_model_load(struct served_model **out, const struct loader *loader,

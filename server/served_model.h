@@ -32,6 +32,8 @@ struct model_stamp {
     struct file_stamp weights, config_file;
 };
 
+bool model_stamp_equal(const struct model_stamp *a, const struct model_stamp *b);
+
 /* One version of a model; immutable while anyone can find it. */
 struct served_model {
     char name[REPOSITORY_MAX_NAME_BYTES + 1];
@@ -52,7 +54,7 @@ struct served_model {
 
 /**
  * Load the version that `entry` is.
- * @param file  its weights, in place of those at the entry's path; NULL: none
+ * @param file  its weights, in place of those at the entry's path, which then is a mere name
  * @param from_request  whether a client's configuration or weights make it
  * @param[out] out  caller drops the reference by served_model_unref(); untouched on error
  * @return NSA_OK; errors of nsa_model_load(); NSA_ENOMEM

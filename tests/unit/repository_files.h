@@ -17,8 +17,7 @@
 #include <unistd.h>
 
 static char root[64];
-static struct config config = {
-    .model_repository = root, .max_batch_rows = 64, .model_control = "none"};
+static struct config config;
 static struct loader loader = {.config = &config};
 
 static inline int begin(void **state)
@@ -26,7 +25,8 @@ static inline int begin(void **state)
     const nsa_batcher_options options = {.worker_count = 1, .max_queue_bytes = SIZE_MAX};
 
     (void)state;
-    config.model_control = "none";
+    config =
+        (struct config){.model_repository = root, .max_batch_rows = 64, .model_control = "none"};
     strcpy(root, "/tmp/nsa-repository-XXXXXX");
     assert_status(NSA_OK, nsa_batcher_open(&loader.batcher, &options, NULL));
     loader.metrics = created();

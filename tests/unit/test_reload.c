@@ -150,25 +150,76 @@ static void a_broken_config_leaves_all_versions_serving(void **state)
     assert_non_null(catalog_version(now, "keys", 2));
 }
 
-/* What comes to be in the way of what serves is told once, not at every look. */
+/* What gets in the way of what serves is told once, not at every look, and leaves no trace. */
 static void what_is_in_the_way_is_told_once(void **state)
 {
-    struct config_model file = {(char *)"keys", root};
+    char path[128];
+    char elsewhere[128];
+    struct config_model file = {(char *)"more", path};
+    const struct served_model *before;
+
+    (void)state;
+    take_away("keys");
+    put_golden("files", "compress_tiny.safetensors");
+    snprintf(path, sizeof path, "%s/files/model.safetensors", root);
+    config.models = (struct config_models){&file, 1};
+    snprintf(elsewhere, sizeof elsewhere, "%s/models", root);
+    config.model_repository = elsewhere;
+    put("models", "notes", "", 0);
+    reload(true, 0);
+    before = catalog_version(now, "more", 1);
+    put_golden("models/more/1", "compress_odd.safetensors");
+    put_golden("models/select/1", "compress_tiny.safetensors");
+    reload(true, 2);
+    assert_reason("more", 1, "given twice");
+    assert_reason("select", 1, "the name select is taken");
+    assert_ptr_equal(before, catalog_version(now, "more", 1));
+    assert_int_equal(2, now->count);
+    reload(false, 0);
+    take_away("models/more");
+    take_away("models/select");
+    reload(true, 0);
+    assert_ptr_equal(before, catalog_version(now, "more", 1));
+    assert_int_equal(0, now->refusal_count);
+}
+
+/* When all that is left of a name is refused, it serves what it did. */
+static void the_last_version_stays(void **state)
+{
     const struct served_model *before = catalog_version(now, "keys", 1);
 
     (void)state;
-    config.models = (struct config_models){&file, 1};
-    put_golden("select/1", "compress_tiny.safetensors");
-    reload(true, 2);
-    assert_reason("keys", 1, "given twice");
-    assert_reason("select", 1, "the name select is taken");
+    put("keys/2", "model.safetensors", "broken", 6);
+    take_away("keys/1");
+    reload(true, 1);
     assert_ptr_equal(before, catalog_version(now, "keys", 1));
     reload(false, 0);
-    assert_int_equal(2, now->count);
-    config.models = (struct config_models){0};
-    take_away("select");
+    put_golden("keys/2", "compress_odd.safetensors");
     reload(true, 0);
-    assert_int_equal(0, now->refusal_count);
+    assert_null(catalog_version(now, "keys", 1));
+    assert_non_null(catalog_version(now, "keys", 2));
+}
+
+/* What may be different next time is tried again, and told again only if it is. */
+static void what_was_bad_luck_is_tried_again(void **state)
+{
+    struct catalog *next = NULL;
+    size_t refused = 0;
+    nsa_error err;
+
+    (void)state;
+    put_golden("keys/2", "compress_odd.safetensors");
+    for (long allocation = 0; refused == 0; allocation++) {
+        fail_allocation_after(allocation);
+        if (loader_reload(&next, &refused, &loader, now, &err) == NSA_OK && refused == 0)
+            catalog_free(next);
+        fail_allocation_after(-1);
+    }
+    take(next);
+    assert_null(catalog_version(now, "keys", 2));
+    assert_reason("keys", 2, "out of memory");
+    reload(true, 0);
+    assert_non_null(catalog_version(now, "keys", 2));
 }
 
 static void a_repository_that_cannot_be_read_changes_nothing(void **state)
@@ -306,6 +357,64 @@ static void weights_of_the_client_s_take_the_place_of_the_repository_s(void **st
         free(request.files[i].bytes);
 }
 
+/* A load is of all versions or of none, and a look at the disk changes neither. */
+static void a_load_that_is_refused_in_part_changes_nothing(void **state)
+{
+    struct load_request request = {
+        .name = "keys", .has_config = true, .config.options.op = "compress"};
+    const struct served_model *first = catalog_version(now, "keys", 1);
+    const struct served_model *second;
+    nsa_error err;
+
+    (void)state;
+    put_golden("keys/2", "posembed_one.safetensors");
+    reload(true, 0);
+    second = catalog_version(now, "keys", 2);
+    assert_status(NSA_EINVAL, ask(&request, &err));
+    assert_ptr_equal(first, catalog_version(now, "keys", 1));
+    assert_ptr_equal(second, catalog_version(now, "keys", 2));
+    assert_int_equal(0, now->refusal_count);
+    reload(false, 0);
+}
+
+/* Nothing is kept of names that are neither served nor on disk. */
+static void failed_loads_of_nothing_leave_nothing(void **state)
+{
+    struct load_request request = {.name = "made-up", .file_count = 1};
+    nsa_error err;
+
+    (void)state;
+    request.files[0] = (struct load_file){1, (char *)"AAAA", 4};
+    assert_status(NSA_EINVAL, ask(&request, &err));
+    assert_message(err, "failed to load 'made-up': made-up/1/model.safetensors: ");
+    assert_int_equal(0, now->refusal_count);
+    request.config.options.op = "select";
+    assert_status(NSA_EINVAL, ask(&request, &err));
+    assert_message(err, "file: expected none, as select has no weights");
+    request.config.options.op = NULL;
+    strcpy(request.name, "select");
+    assert_status(NSA_EINVAL, ask(&request, &err));
+    assert_non_null(catalog_version(now, "select", 1));
+}
+
+static void select_takes_a_configuration_of_the_client_s(void **state)
+{
+    struct load_request request = {.name = "select",
+                                   .has_config = true,
+                                   .config = {.options.op = "select",
+                                              .num_selected_blocks = 3,
+                                              .has_num_selected_blocks = true}};
+    nsa_error err;
+
+    (void)state;
+    assert_status(NSA_OK, ask(&request, &err));
+    assert_int_equal(3, catalog_version(now, "select", 1)->num_selected_blocks);
+    request.config.options.op = NULL;
+    assert_status(NSA_EINVAL, ask(&request, &err));
+    assert_int_equal(3, catalog_version(now, "select", 1)->num_selected_blocks);
+    reload(false, 0);
+}
+
 static void select_can_be_loaded_but_not_replaced(void **state)
 {
     const struct load_request request = {.name = "select"};
@@ -395,6 +504,8 @@ int main(void)
                                         stop),
         cmocka_unit_test_setup_teardown(a_broken_config_leaves_all_versions_serving, start, stop),
         cmocka_unit_test_setup_teardown(what_is_in_the_way_is_told_once, start, stop),
+        cmocka_unit_test_setup_teardown(the_last_version_stays, start, stop),
+        cmocka_unit_test_setup_teardown(what_was_bad_luck_is_tried_again, start, stop),
         cmocka_unit_test_setup_teardown(a_repository_that_cannot_be_read_changes_nothing, start,
                                         stop),
         cmocka_unit_test_setup_teardown(with_explicit_control_nothing_comes_by_itself, start, stop),
@@ -402,6 +513,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_configuration_of_the_client_s_stays, start, stop),
         cmocka_unit_test_setup_teardown(weights_of_the_client_s_take_the_place_of_the_repository_s,
                                         start, stop),
+        cmocka_unit_test_setup_teardown(a_load_that_is_refused_in_part_changes_nothing, start,
+                                        stop),
+        cmocka_unit_test_setup_teardown(failed_loads_of_nothing_leave_nothing, start, stop),
+        cmocka_unit_test_setup_teardown(select_takes_a_configuration_of_the_client_s, start, stop),
         cmocka_unit_test_setup_teardown(select_can_be_loaded_but_not_replaced, start, stop),
         cmocka_unit_test_setup_teardown(every_failed_allocation_is_survived, start, stop),
         cmocka_unit_test_setup_teardown(what_is_held_outlives_its_replacement, start, stop),
