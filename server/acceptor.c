@@ -131,7 +131,7 @@ void acceptor_stop(struct acceptor *acceptor)
     atomic_store(&acceptor->stopping, true);
     wake(acceptor);
     pthread_join(acceptor->thread, NULL);
-    while (accept_one(acceptor)) {
+    for (size_t i = 0; i < SOMAXCONN && accept_one(acceptor); i++) {
     }
 }
 

@@ -36,7 +36,8 @@ nsa_status acceptor_start(struct acceptor *acceptor, nsa_error *err);
 /* A connection that was added has been closed. Thread-safe. */
 void acceptor_closed_one(struct acceptor *acceptor);
 
-/* Accept what waits in the queue and no more. Not by a thread that `add` depends on. */
+/* Accept what waits in the queue, SOMAXCONN at the most, and no more. Not by a thread that `add`
+ * depends on. */
 void acceptor_stop(struct acceptor *acceptor);
 
 /* Free it, after acceptor_stop(). NULL is allowed. */

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NS_PER_MS 1000000u
+
 /* First allocation of a body whose length the client does not say. */
 #define FIRST_BODY_BYTES ((size_t)16 * 1024)
 
@@ -124,4 +126,24 @@ bool body_decode(struct exchange *ex)
         answer_failure(ex, status, &err);
     }
     return false;
+}
+
+/* --- the deadline -------------------------------------------------------------------------- */
+
+nsa_status exchange_apply_timeout(struct exchange *ex, nsa_error *err)
+{
+    const char *header = exchange_header(ex, "X-Request-Timeout-Ms");
+    uint64_t timeout_ms;
+    char *end;
+
+    if (!header)
+        return NSA_OK;
+    timeout_ms = strtoull(header, &end, 10);
+    if (*header < '0' || *header > '9' || *end != '\0')
+        return nsa_error_set(err, NSA_EINVAL,
+                             "X-Request-Timeout-Ms: expected an integer of milliseconds, got %.64s",
+                             header);
+    if (timeout_ms < (ex->deadline_ns - ex->begin_ns) / NS_PER_MS)
+        ex->deadline_ns = ex->begin_ns + timeout_ms * NS_PER_MS;
+    return NSA_OK;
 }

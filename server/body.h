@@ -1,4 +1,4 @@
-/* The body of a request, as it arrives: into one aligned buffer, within the limit. */
+/* A request's body, as it arrives: into one aligned buffer, within the limit; and its deadline. */
 #ifndef SERVER_BODY_H
 #define SERVER_BODY_H
 
@@ -19,5 +19,8 @@ bool body_read(struct exchange *ex, const char *data, size_t size);
 
 /* Undo its Content-Encoding, within the limit. False: answered instead. */
 bool body_decode(struct exchange *ex);
+
+/* Lower the exchange's deadline to what X-Request-Timeout-Ms asks for; NSA_EINVAL. */
+nsa_status exchange_apply_timeout(struct exchange *ex, nsa_error *err);
 
 #endif

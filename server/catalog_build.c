@@ -112,9 +112,13 @@ void build_keep_others(struct build *build, const char *name)
 
 /* --- refusing ------------------------------------------------------------------------------ */
 
-/* Whether a failure is the file's own, so that the same file will fail again. */
-static bool is_certain(nsa_status status)
+/* Whether a failure is that of what is on disk, so that the same file will fail again. */
+static bool is_certain(const struct build *build, nsa_status status)
 {
+    const struct load_request *request = build->request;
+
+    if (request && (request->has_config || request->file_count > 0))
+        return false;
     return status == NSA_EFORMAT || status == NSA_EINVAL || status == NSA_EUNSUPPORTED ||
            status == NSA_ESELFCHECK || status == NSA_ELIMIT;
 }
@@ -125,7 +129,7 @@ void build_refuse(struct build *build, const struct repository_entry *entry, nsa
     struct refusal refusal = {
         .version = entry->version,
         .stamp = {entry->weights, entry->config_file},
-        .certain = is_certain(status),
+        .certain = is_certain(build, status),
         .reason = (char *)reason,
     };
     const struct refusal *before = NULL;

@@ -22,8 +22,8 @@ struct connection {
     int fd;
     _Atomic(enum connection_phase) phase;
     atomic_uint_fast64_t since_ns; /* when the connection, or its current request, began */
-    bool nul_in_uri;               /* of the current request; the HTTP thread's own */
-    atomic_bool oip;               /* the current request's path, if it is known, is under /v2 */
+    unsigned char address; /* enum router_address of the current request; the HTTP thread's own */
+    atomic_bool oip;       /* the current request's path, if it is known, is under /v2 */
 
     /* Guarded by the list's lock. */
     uint64_t ended_since_ns; /* of the phase in which its client was seen to have left, or 0 */

@@ -39,7 +39,12 @@ static void run_task(struct control *control, struct control_task *task)
     const struct catalog *now = registry_acquire(registry);
     struct catalog *next = NULL;
 
-    if (task->unload)
+    if (task->deadline_ns && nsa_now_ns() >= task->deadline_ns)
+        task->status = nsa_error_set(&task->err, NSA_ETIMEDOUT,
+                                     "the deadline passed before the change was begun");
+    else if (task->abandoned && task->abandoned(task))
+        task->status = nsa_error_set(&task->err, NSA_ECANCELED, "the client closed the connection");
+    else if (task->unload)
         task->status = loader_unload(&next, now, task->request.name, &task->err);
     else
         task->status = loader_load(&next, &control->loader, now, &task->request, &task->err);
@@ -95,16 +100,16 @@ static void *control_main(void *argument)
 
     pthread_mutex_lock(&control->lock);
     while (!control->closing || control->first) {
-        if (control->first) {
-            struct control_task *task = take_task(control);
-
-            pthread_mutex_unlock(&control->lock);
-            run_task(control, task);
-        } else if (control->reload || (due_ns && nsa_now_ns() >= due_ns)) {
+        if (control->reload || (!control->first && due_ns && nsa_now_ns() >= due_ns)) {
             control->reload = false;
             pthread_mutex_unlock(&control->lock);
             run_reload(control);
             due_ns = control->poll_ns ? nsa_now_ns() + control->poll_ns : 0;
+        } else if (control->first) {
+            struct control_task *task = take_task(control);
+
+            pthread_mutex_unlock(&control->lock);
+            run_task(control, task);
         } else {
             wait_for_work(control, due_ns);
             continue;

@@ -17,11 +17,14 @@ struct server;
 struct control_task {
     bool unload;
     struct load_request request; /* of an unload, the name alone */
+    uint64_t deadline_ns;        /* nsa_now_ns() past which it is not begun any more; 0: none */
+    /* Whether whoever asked has gone, so that it need not begin; may be NULL. */
+    bool (*abandoned)(struct control_task *task);
     /* Called once by the thread, under no lock; the task is the caller's again when it begins. */
     void (*done)(struct control_task *task);
     void *context;
 
-    /* The result, valid in and after `done`. */
+    /* The result, valid in and after `done`; NSA_ETIMEDOUT or NSA_ECANCELED if it did not begin. */
     nsa_status status;
     nsa_error err;
 

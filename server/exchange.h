@@ -20,6 +20,8 @@
 #define EXCHANGE_MAX_HEADERS 12
 #define EXCHANGE_BODY_ALIGN 64
 #define EXCHANGE_MAX_PARAMS 2
+#define EXCHANGE_JSON "application/json"
+#define EXCHANGE_MAX_PAGE_BYTES ((size_t)64 * 1024 * 1024)
 #define EXCHANGE_PARAM_BYTES 256 /* its NUL included */
 
 /* What can be wrong with a request. answer.c has the code and the statuses of each. */

@@ -200,7 +200,7 @@ static struct exchange *begin_exchange(struct http *http, struct MHD_Connection 
     ex->connection = connection;
     ex->client = client;
     ex->method = method;
-    router_find(ex, !client->nul_in_uri);
+    router_find(ex, (enum router_address)client->address);
     ex->begin_ns = atomic_load(&client->since_ns);
     ex->deadline_ns = ex->begin_ns + http->server->config.request_timeout_ms * NS_PER_MS;
     set_request_id(ex, http);
@@ -252,6 +252,14 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
 
 /* --- life of connections and requests ------------------------------------------------------ */
 
+/* Whether the path, not the query, has "%2F". */
+static bool has_encoded_slash(const char *uri)
+{
+    const char *found = strcasestr(uri, "%2f");
+
+    return found && found < uri + strcspn(uri, "?");
+}
+
 static void *request_line_arrived(void *context, const char *uri, struct MHD_Connection *connection)
 {
     struct connection *client = client_of(connection);
@@ -259,7 +267,9 @@ static void *request_line_arrived(void *context, const char *uri, struct MHD_Con
     (void)context;
     if (!client)
         return NULL;
-    client->nul_in_uri = strstr(uri, "%00") != NULL;
+    client->address = strstr(uri, "%00")       ? ROUTER_UNREADABLE
+                      : has_encoded_slash(uri) ? ROUTER_SLASHED
+                                               : ROUTER_PLAIN;
     atomic_store(&client->oip, router_is_oip(uri));
     connection_enter(client, CONNECTION_READING);
     return NULL;

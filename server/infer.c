@@ -67,25 +67,6 @@ static bool choose_codecs(struct inference *inference)
     return true;
 }
 
-/* Lower the exchange's deadline to what X-Request-Timeout-Ms asks for. */
-static nsa_status apply_timeout(struct exchange *ex, nsa_error *err)
-{
-    const char *header = exchange_header(ex, "X-Request-Timeout-Ms");
-    uint64_t timeout_ms;
-    char *end;
-
-    if (!header)
-        return NSA_OK;
-    timeout_ms = strtoull(header, &end, 10);
-    if (*header < '0' || *header > '9' || *end != '\0')
-        return nsa_error_set(err, NSA_EINVAL,
-                             "X-Request-Timeout-Ms: expected an integer of milliseconds, got %.64s",
-                             header);
-    if (timeout_ms < (ex->deadline_ns - ex->begin_ns) / NS_PER_MS)
-        ex->deadline_ns = ex->begin_ns + timeout_ms * NS_PER_MS;
-    return NSA_OK;
-}
-
 /* A request of the Open Inference Protocol names its model in the path; others name it anywhere. */
 static nsa_status read_named(struct inference *inference, nsa_error *err)
 {
@@ -121,7 +102,7 @@ static nsa_status read_any(struct inference *inference, nsa_error *err)
 static nsa_status read_request(struct inference *inference, nsa_error *err)
 {
     struct fields *fields = &inference->fields;
-    nsa_status status = apply_timeout(inference->ex, err);
+    nsa_status status = exchange_apply_timeout(inference->ex, err);
 
     if (status == NSA_OK)
         status = inference->ex->oip ? read_named(inference, err) : read_any(inference, err);

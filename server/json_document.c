@@ -165,8 +165,8 @@ static nsa_status take_value(walker *w, const json_place *place, const char *nam
     json_document *document = w->document;
     json_span span = {.begin = w->at};
 
-    if (w->at == w->end)
-        return NSA_OK; /* jansson says what is missing */
+    if (w->at == w->end || (place->nullable && *w->at == 'n'))
+        return NSA_OK; /* jansson says what is missing, or more than null */
     if (*w->at != kinds[place->kind].opening) {
         const char *got = json_value_name(*w->at);
 

@@ -29,6 +29,7 @@ typedef struct json_place {
     const char *key; /* of ASCII letters, digits, underscores and colons */
     json_type kind;  /* JSON_ARRAY or JSON_STRING */
     bool prefix;     /* every key that begins with `key` is meant */
+    bool nullable;   /* null may stand there as well, and is the document's */
 } json_place;
 
 /* A value in the document's text: [begin, end), brackets or quotes included. */

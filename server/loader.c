@@ -250,8 +250,8 @@ static nsa_status load_versions(struct build *build)
 }
 
 /*
- * Something was refused: all that was served is served on. What is wrong on disk is noted; what
- * came with the request is the client's to mend.
+ * Something was refused: all that was served is served on, and the reason is noted; but not of a
+ * name that there is nothing of, or clients could make up any number of them.
  */
 static nsa_status end_refused(struct catalog **out, struct build *build)
 {
@@ -260,7 +260,7 @@ static nsa_status end_refused(struct catalog **out, struct build *build)
     struct build kept;
     nsa_status status = NSA_OK;
 
-    if (request->file_count == 0 && !request->has_config) {
+    if (request->file_count == 0 || is_wanted(build->now, request->name)) {
         status = build_begin(&kept, build->loader, build->now, NULL, build->err);
         if (status == NSA_OK) {
             build_keep_others(&kept, request->name);

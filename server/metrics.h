@@ -89,10 +89,10 @@ nsa_status metrics_create(struct metrics **out, const struct metrics_setup *setu
 void metrics_free(struct metrics *m);
 
 /**
- * Register a version of a model that was loaded, at zero and not ready. The series by op and model
- * are shared by all its versions and keep their counts for as long as one is there. Of two with the
- * same model and version, as a reload has them, the newest that is ready is printed, or without
- * one the newest.
+ * Register a version of a model that was loaded, not ready. The series by op and model are shared
+ * by all its versions, and statistics by those of the same op, model and version; both begin at
+ * zero and keep their counts for as long as one is there. Of two with the same model and version,
+ * as a reload has them, the newest that is ready is printed, or without one the newest.
  * @param[out] out  let go by metrics_remove_model(); untouched on error
  * @return NSA_OK or NSA_ENOMEM
  * Thread-safe.

@@ -72,13 +72,19 @@ struct metrics_slot {
     struct histogram duration;
 };
 
+/* What a version counts; shared by those of the same labels, of which a reload has two. */
+struct metrics_counts {
+    size_t holders;
+    counter success_count, success_ns, fail_count, fail_ns, execution_count, last_inference_ms;
+    counter stage_ns[METRICS_STAGE_COUNT]; /* of the successes */
+};
+
 struct metrics_model_series {
     struct metrics_model_series *next;
     struct metrics_slot *slot;
+    struct metrics_counts *counts;
     char *info_labels, *ready_labels;
     atomic_bool ready;
-    counter success_count, success_ns, fail_count, fail_ns, execution_count, last_inference_ms;
-    counter stage_ns[METRICS_STAGE_COUNT]; /* of the successes */
 };
 
 struct metrics {
@@ -87,7 +93,7 @@ struct metrics {
     char *build_labels;
     struct metrics_slot *select_slot; /* held for good */
 
-    /* Guards the two lists, their `next` and the slots' holders; not what is counted in them. */
+    /* Guards the two lists, their `next` and all holders; not what is counted. */
     pthread_mutex_t lock;
     struct metrics_slot *slots;          /* by labels */
     struct metrics_model_series *models; /* by ready_labels, of the same the newest first */

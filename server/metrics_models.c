@@ -93,6 +93,25 @@ static void insert_series(struct metrics *m, struct metrics_model_series *series
     *at = series;
 }
 
+/* The counts of the older one of the same op and labels, or new ones; NULL when memory ran out. The
+ * lock is held. */
+static struct metrics_counts *hold_counts(const struct metrics *m,
+                                          const struct metrics_model_series *series)
+{
+    struct metrics_counts *counts;
+
+    for (const struct metrics_model_series *other = m->models; other; other = other->next) {
+        if (other->slot == series->slot && strcmp(other->ready_labels, series->ready_labels) == 0) {
+            other->counts->holders++;
+            return other->counts;
+        }
+    }
+    counts = calloc(1, sizeof *counts);
+    if (counts)
+        counts->holders = 1;
+    return counts;
+}
+
 nsa_status metrics_add_model(struct metrics *m, struct metrics_model_series **out,
                              const struct metrics_model *labels, nsa_error *err)
 {
@@ -103,9 +122,13 @@ nsa_status metrics_add_model(struct metrics *m, struct metrics_model_series **ou
     pthread_mutex_lock(&m->lock);
     series->slot = metrics_hold_slot(m, labels->op, labels->model);
     if (series->slot)
+        series->counts = hold_counts(m, series);
+    if (series->counts)
         insert_series(m, series);
+    else
+        metrics_release_slot(m, series->slot);
     pthread_mutex_unlock(&m->lock);
-    if (!series->slot) {
+    if (!series->counts) {
         free_series(series);
         return nsa_error_set(err, NSA_ENOMEM, "no memory for the metrics");
     }
@@ -124,6 +147,8 @@ void metrics_remove_model(struct metrics *m, struct metrics_model_series *series
         assert(*at);
     *at = series->next;
     metrics_release_slot(m, series->slot);
+    if (--series->counts->holders == 0)
+        free(series->counts);
     pthread_mutex_unlock(&m->lock);
     free_series(series);
 }
@@ -149,41 +174,41 @@ void metrics_count_success(struct metrics *m, struct metrics_model_series *serie
 {
     for (size_t i = 0; i < METRICS_STAGE_COUNT; i++) {
         metrics_observe(&m->stages[i], &metrics_duration_ladder, stage_ns[i]);
-        metrics_add(&series->stage_ns[i], stage_ns[i]);
+        metrics_add(&series->counts->stage_ns[i], stage_ns[i]);
     }
     metrics_add(&series->slot->rows, rows);
     metrics_observe(&series->slot->duration, &metrics_duration_ladder, duration_ns);
-    metrics_add(&series->success_count, 1);
-    metrics_add(&series->success_ns, duration_ns);
-    atomic_store_explicit(&series->last_inference_ms, milliseconds_since_1970(),
+    metrics_add(&series->counts->success_count, 1);
+    metrics_add(&series->counts->success_ns, duration_ns);
+    atomic_store_explicit(&series->counts->last_inference_ms, milliseconds_since_1970(),
                           memory_order_relaxed);
 }
 
 void metrics_count_failure(struct metrics_model_series *series, uint64_t duration_ns)
 {
-    metrics_add(&series->fail_count, 1);
-    metrics_add(&series->fail_ns, duration_ns);
+    metrics_add(&series->counts->fail_count, 1);
+    metrics_add(&series->counts->fail_ns, duration_ns);
 }
 
 void metrics_count_batch(struct metrics *m, struct metrics_model_series *series, size_t rows)
 {
     metrics_observe(&m->batch_rows, &metrics_rows_ladder, rows);
-    metrics_add(&series->execution_count, 1);
+    metrics_add(&series->counts->execution_count, 1);
 }
 
 void metrics_read_statistics(const struct metrics_model_series *series,
                              struct metrics_statistics *out)
 {
     *out = (struct metrics_statistics){
-        .success_count = metrics_load(&series->success_count),
-        .success_ns = metrics_load(&series->success_ns),
-        .fail_count = metrics_load(&series->fail_count),
-        .fail_ns = metrics_load(&series->fail_ns),
-        .queue_ns = metrics_load(&series->stage_ns[METRICS_QUEUE]),
-        .compute_input_ns = metrics_load(&series->stage_ns[METRICS_PARSE]),
-        .compute_infer_ns = metrics_load(&series->stage_ns[METRICS_COMPUTE]),
-        .compute_output_ns = metrics_load(&series->stage_ns[METRICS_ENCODE]),
-        .execution_count = metrics_load(&series->execution_count),
-        .last_inference_ms = metrics_load(&series->last_inference_ms),
+        .success_count = metrics_load(&series->counts->success_count),
+        .success_ns = metrics_load(&series->counts->success_ns),
+        .fail_count = metrics_load(&series->counts->fail_count),
+        .fail_ns = metrics_load(&series->counts->fail_ns),
+        .queue_ns = metrics_load(&series->counts->stage_ns[METRICS_QUEUE]),
+        .compute_input_ns = metrics_load(&series->counts->stage_ns[METRICS_PARSE]),
+        .compute_infer_ns = metrics_load(&series->counts->stage_ns[METRICS_COMPUTE]),
+        .compute_output_ns = metrics_load(&series->counts->stage_ns[METRICS_ENCODE]),
+        .execution_count = metrics_load(&series->counts->execution_count),
+        .last_inference_ms = metrics_load(&series->counts->last_inference_ms),
     };
 }

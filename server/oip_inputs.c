@@ -114,8 +114,8 @@ static nsa_status read_shared(void **owned, struct input *input, const struct oi
  */
 static nsa_status read_elements(void **owned, struct input *input, struct oip_reader *r)
 {
-    bool blob = json_object_get(input->parameters, "binary_data_size") != NULL;
-    bool shared = json_object_get(input->parameters, "shared_memory_region") != NULL;
+    bool blob = oip_get(input->parameters, "binary_data_size") != NULL;
+    bool shared = oip_get(input->parameters, "shared_memory_region") != NULL;
 
     *owned = NULL;
     if ((input->data != NULL) + blob + shared != 1)
@@ -147,7 +147,7 @@ static nsa_status describe_input(struct input *input, struct oip_reader *r, cons
         status = nsa_shape_bytes(&input->bytes, &input->tensor.shape, input->tensor.dtype, r->err);
     if (status == NSA_OK)
         status = oip_read_object(&input->parameters, r, input->label, object, "parameters");
-    input->data = json_object_get(object, "data");
+    input->data = oip_get(object, "data");
     return status;
 }
 
@@ -222,7 +222,7 @@ static nsa_status read_input(struct oip_reader *r, const json_t *object, size_t 
 
 nsa_status oip_read_inputs(struct oip_reader *r, const json_t *root)
 {
-    const json_t *inputs = json_object_get(root, "inputs");
+    const json_t *inputs = oip_get(root, "inputs");
     const json_t *object;
     size_t index;
 

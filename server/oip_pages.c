@@ -9,19 +9,16 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define MAX_PAGE_BYTES ((size_t)64 * 1024 * 1024)
-#define JSON_TYPE "application/json"
-
 void oip_server(struct exchange *ex)
 {
-    buffer page = {.max_bytes = MAX_PAGE_BYTES};
+    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
 
     buffer_printf(&page,
                   "{\"name\":\"nsad\",\"version\":\"%s\",\"extensions\":[\"binary_tensor_data\","
                   "\"parameters\",\"statistics\",\"model_configuration\",\"model_repository\","
                   "\"model_repository(unload_dependents)\",\"logging\"%s]}\n",
                   nsad_version, ex->server->shared_memory ? ",\"system_shared_memory\"" : "");
-    answer_buffer(ex, 200, JSON_TYPE, &page);
+    answer_buffer(ex, 200, EXCHANGE_JSON, &page);
 }
 
 bool oip_read_body(json_document **out, struct exchange *ex, const json_place *places)
@@ -121,7 +118,7 @@ static void write_versions(buffer *out, const struct catalog *catalog, const cha
 
 void oip_model(struct exchange *ex)
 {
-    buffer page = {.max_bytes = MAX_PAGE_BYTES};
+    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
     const struct served_model *served;
     const struct catalog *catalog = find_model(&served, ex);
     const nsa_model_info *info;
@@ -137,12 +134,12 @@ void oip_model(struct exchange *ex)
     write_outputs(&page, &metadata, info);
     buffer_append_text(&page, "]}\n");
     registry_release(ex->server->registry, catalog);
-    answer_buffer(ex, 200, JSON_TYPE, &page);
+    answer_buffer(ex, 200, EXCHANGE_JSON, &page);
 }
 
 void oip_model_config(struct exchange *ex)
 {
-    buffer page = {.max_bytes = MAX_PAGE_BYTES};
+    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
     const struct served_model *served;
     const struct catalog *catalog = find_model(&served, ex);
     const nsa_model_info *info;
@@ -164,7 +161,7 @@ void oip_model_config(struct exchange *ex)
                   served->lane_options.max_batch_rows,
                   served->lane_options.max_queue_delay_ns / 1000);
     registry_release(ex->server->registry, catalog);
-    answer_buffer(ex, 200, JSON_TYPE, &page);
+    answer_buffer(ex, 200, EXCHANGE_JSON, &page);
 }
 
 void oip_model_ready(struct exchange *ex)
@@ -223,7 +220,7 @@ static void write_statistics(buffer *out, const struct served_model *served)
 /* Of one version, of all versions of a model, or of all models. */
 void oip_statistics(struct exchange *ex)
 {
-    buffer page = {.max_bytes = MAX_PAGE_BYTES};
+    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
     struct registry *registry = ex->server->registry;
     const struct served_model *wanted = NULL;
     const struct catalog *catalog;
@@ -251,5 +248,5 @@ void oip_statistics(struct exchange *ex)
     }
     buffer_append_text(&page, "]}\n");
     registry_release(registry, catalog);
-    answer_buffer(ex, 200, JSON_TYPE, &page);
+    answer_buffer(ex, 200, EXCHANGE_JSON, &page);
 }

@@ -3,6 +3,14 @@
 #include "server/server.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+const json_t *oip_get(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+
+    return json_is_null(value) ? NULL : value;
+}
 
 nsa_status oip_expected(const struct oip_reader *r, const char *label, const char *key,
                         const char *what, const json_t *got)
@@ -19,7 +27,7 @@ nsa_status oip_expected(const struct oip_reader *r, const char *label, const cha
 nsa_status oip_read_text(const char **out, const struct oip_reader *r, const char *label,
                          const json_t *object, const char *key)
 {
-    const json_t *value = json_object_get(object, key);
+    const json_t *value = oip_get(object, key);
 
     if (!json_is_string(value))
         return oip_expected(r, label, key, "a text", value);
@@ -31,7 +39,7 @@ nsa_status oip_read_text(const char **out, const struct oip_reader *r, const cha
 nsa_status oip_read_size(uint64_t *out, const struct oip_reader *r, const char *label,
                          const json_t *object, const char *key)
 {
-    const json_t *value = json_object_get(object, key);
+    const json_t *value = oip_get(object, key);
 
     if (!value)
         return NSA_OK;
@@ -44,7 +52,7 @@ nsa_status oip_read_size(uint64_t *out, const struct oip_reader *r, const char *
 nsa_status oip_read_bool(bool *out, const struct oip_reader *r, const char *label,
                          const json_t *object, const char *key)
 {
-    const json_t *value = json_object_get(object, key);
+    const json_t *value = oip_get(object, key);
 
     if (!value)
         return NSA_OK;
@@ -58,7 +66,7 @@ nsa_status oip_read_bool(bool *out, const struct oip_reader *r, const char *labe
 nsa_status oip_read_object(const json_t **out, const struct oip_reader *r, const char *label,
                            const json_t *object, const char *key)
 {
-    *out = json_object_get(object, key);
+    *out = oip_get(object, key);
     if (*out && !json_is_object(*out))
         return oip_expected(r, label, key, "an object", *out);
     return NSA_OK;
@@ -67,7 +75,7 @@ nsa_status oip_read_object(const json_t **out, const struct oip_reader *r, const
 nsa_status oip_read_shape(nsa_shape *out, const struct oip_reader *r, const char *label,
                           const json_t *object)
 {
-    const json_t *shape = json_object_get(object, "shape");
+    const json_t *shape = oip_get(object, "shape");
 
     if (!json_is_array(shape) || json_array_size(shape) > NSA_MAX_RANK)
         return oip_expected(r, label, "shape", "an array of up to 32 integers", shape);

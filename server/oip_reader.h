@@ -22,6 +22,9 @@ struct oip_reader {
     nsa_error *err;
 };
 
+/* The value of `key`; NULL if there is none, which null says too. */
+const json_t *oip_get(const json_t *object, const char *key);
+
 /*
  * These look at `key` of `object` (NULL: an object without keys) and fail with NSA_EINVAL for a
  * value of another kind, called by `label` and `key`. Texts and objects are the document's.

@@ -9,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_PAGE_BYTES ((size_t)64 * 1024 * 1024)
-#define JSON_TYPE "application/json"
-
 #define FILE_PREFIX "file:"
 #define FILE_NAME "/model.safetensors"
 
@@ -82,7 +79,7 @@ void oip_index(struct exchange *ex)
 {
     struct registry *registry = ex->server->registry;
     const char *root = ex->server->config.model_repository;
-    struct index_page page = {.comma = "", .text = {.max_bytes = MAX_PAGE_BYTES}};
+    struct index_page page = {.comma = "", .text = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES}};
     json_document *document = NULL;
 
     if (!oip_read_body(&document, ex, NULL))
@@ -101,7 +98,7 @@ void oip_index(struct exchange *ex)
         repository_list(root, write_unloaded, &page);
     buffer_append_text(&page.text, "]\n");
     registry_release(registry, page.catalog);
-    answer_buffer(ex, 200, JSON_TYPE, &page.text);
+    answer_buffer(ex, 200, EXCHANGE_JSON, &page.text);
 }
 
 /* --- loading and unloading ----------------------------------------------------------------- */
@@ -130,18 +127,25 @@ static void change_done(struct control_task *task)
     exchange_resume(change->ex);
 }
 
+static bool change_abandoned(struct control_task *task)
+{
+    const struct change *change = task->context;
+
+    return exchange_abandoned(change->ex);
+}
+
 /* On the HTTP thread again, after the change. */
 static void change_resumed(struct exchange *ex)
 {
     const struct change *change = ex->state;
-    buffer page = {.max_bytes = MAX_PAGE_BYTES};
+    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
 
     if (change->task.status != NSA_OK) {
         answer_failure(ex, change->task.status, &change->task.err);
         return;
     }
     buffer_append_text(&page, "{}\n");
-    answer_buffer(ex, 200, JSON_TYPE, &page);
+    answer_buffer(ex, 200, EXCHANGE_JSON, &page);
 }
 
 /* Begin a change of the model that the path names; NULL, and an answer, if that may not be. */
@@ -175,7 +179,8 @@ static struct change *begin_change(struct exchange *ex, bool unload)
         return NULL;
     }
     change->ex = ex;
-    change->task = (struct control_task){.unload = unload, .done = change_done, .context = change};
+    change->task = (struct control_task){
+        .unload = unload, .abandoned = change_abandoned, .done = change_done, .context = change};
     strcpy(change->task.request.name, ex->params[0]); /* a valid name fits */
     ex->state = change;
     ex->free_state = free_change;
@@ -185,8 +190,13 @@ static struct change *begin_change(struct exchange *ex, bool unload)
 static void submit_change(struct exchange *ex, struct change *change)
 {
     nsa_error err;
-    nsa_status status;
+    nsa_status status = exchange_apply_timeout(ex, &err);
 
+    if (status != NSA_OK) {
+        answer_failure(ex, status, &err);
+        return;
+    }
+    change->task.deadline_ns = ex->deadline_ns;
     if (!exchange_suspend(ex)) {
         answer_error(ex, FAULT_NOT_READY, "the server is stopping");
         return;

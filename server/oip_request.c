@@ -8,7 +8,8 @@
 #define NS_PER_US 1000u
 
 /* inputs[].data: the object of the document, the array, the object of the input. */
-static const json_place places[] = {{.depth = 3, .key = "data", .kind = JSON_ARRAY}, {0}};
+static const json_place places[] = {
+    {.depth = 3, .key = "data", .kind = JSON_ARRAY, .nullable = true}, {0}};
 
 /* --- outputs ------------------------------------------------------------------------------- */
 
@@ -34,13 +35,13 @@ static nsa_status read_output_form(struct inference_output *output, struct oip_r
     const char *region;
     nsa_status status;
 
-    if (json_object_get(parameters, "classification"))
+    if (oip_get(parameters, "classification"))
         return nsa_error_set(r->err, NSA_EINVAL,
                              "%s.classification: expected none, as no output here is of classes",
                              label);
     status = oip_read_bool(&binary, r, label, parameters, "binary_data");
     output->form = binary ? OUTPUT_BYTES : OUTPUT_TEXT;
-    if (status != NSA_OK || !json_object_get(parameters, "shared_memory_region"))
+    if (status != NSA_OK || !oip_get(parameters, "shared_memory_region"))
         return status;
     status = oip_read_region(&region, &output->offset, &output->room_bytes, r, label, parameters);
     if (status != NSA_OK)
@@ -85,7 +86,7 @@ static nsa_status read_output(struct oip_reader *r, const json_t *object, size_t
 /* Those listed, in their order; all, if there is no list. */
 static nsa_status read_outputs(struct oip_reader *r, const json_t *root)
 {
-    const json_t *outputs = json_object_get(root, "outputs");
+    const json_t *outputs = oip_get(root, "outputs");
     const json_t *object;
     size_t index;
 
@@ -126,7 +127,7 @@ static nsa_status read_parameters(struct oip_reader *r, const json_t *root)
     if (timeout_us > 0 && timeout_us < (ex->deadline_ns - ex->begin_ns) / NS_PER_US)
         ex->deadline_ns = ex->begin_ns + timeout_us * NS_PER_US;
     for (size_t i = 0; i < op->param_count; i++) {
-        const json_t *value = json_object_get(parameters, op->params[i].name);
+        const json_t *value = oip_get(parameters, op->params[i].name);
 
         if (!value || op->params[i].output > 0)
             continue;
@@ -139,7 +140,7 @@ static nsa_status read_parameters(struct oip_reader *r, const json_t *root)
 
 static nsa_status read_id(struct oip_reader *r, const json_t *root)
 {
-    const json_t *id = json_object_get(root, "id");
+    const json_t *id = oip_get(root, "id");
 
     if (!id)
         return NSA_OK;

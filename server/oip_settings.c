@@ -9,15 +9,12 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define MAX_PAGE_BYTES ((size_t)1024 * 1024)
-#define JSON_TYPE "application/json"
-
 static void answer_empty(struct exchange *ex)
 {
-    buffer page = {.max_bytes = MAX_PAGE_BYTES};
+    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
 
     buffer_append_text(&page, "{}\n");
-    answer_buffer(ex, 200, JSON_TYPE, &page);
+    answer_buffer(ex, 200, EXCHANGE_JSON, &page);
 }
 
 void oip_not_supported(struct exchange *ex)
@@ -45,12 +42,21 @@ static void write_logging(buffer *out)
                   log_enabled(LOG_DEBUG));
 }
 
-/* The least level that a set of switches leaves on. */
+/* A setting that is made when the server starts: it may be sent as it is. */
+static bool is_as_it_is(const char *key, const json_t *value)
+{
+    const char *text = json_string_value(value);
+
+    return text && ((strcmp(key, "log_file") == 0 && strcmp(text, "") == 0) ||
+                    (strcmp(key, "log_format") == 0 && strcmp(text, "default") == 0));
+}
+
+/* The least level that the switches leave on: those below one that is on must be on too. */
 static nsa_status read_logging(enum log_level *out, const json_t *root, nsa_error *err)
 {
     const json_t *verbose = json_object_get(root, "log_verbose_level");
-    bool on[SWITCH_COUNT];
     bool debug = verbose ? json_integer_value(verbose) > 0 : log_enabled(LOG_DEBUG);
+    bool on[SWITCH_COUNT];
     const char *key;
     json_t *value;
 
@@ -68,7 +74,7 @@ static nsa_status read_logging(enum log_level *out, const json_t *root, nsa_erro
             return nsa_error_set(err, NSA_EINVAL, "%s: expected true or false", key);
         if (i < SWITCH_COUNT)
             on[i] = json_is_true(value);
-        else if (value != verbose)
+        else if (value != verbose && !is_as_it_is(key, value))
             return nsa_error_set(err, NSA_EINVAL,
                                  "%.64s: expected log_info, log_warning, log_error or "
                                  "log_verbose_level; the rest is set when the server starts",
@@ -77,11 +83,17 @@ static nsa_status read_logging(enum log_level *out, const json_t *root, nsa_erro
     if (!on[SWITCH_COUNT - 1])
         return nsa_error_set(err, NSA_EINVAL,
                              "log_error: expected true, as errors are always told");
-    *out = LOG_ERROR;
-    for (size_t i = SWITCH_COUNT; i-- > 0 && on[i];)
-        *out = switches[i].level;
-    if (debug)
-        *out = LOG_DEBUG;
+    *out = debug ? LOG_DEBUG : LOG_ERROR;
+    for (size_t i = SWITCH_COUNT; i-- > 0;) {
+        if (i + 1 < SWITCH_COUNT && on[i] && !on[i + 1])
+            return nsa_error_set(err, NSA_EINVAL, "%s: expected true, as %s is",
+                                 switches[i + 1].key, switches[i].key);
+        if (on[i] && !debug)
+            *out = switches[i].level;
+    }
+    if (!on[SWITCH_COUNT - 1])
+        return nsa_error_set(err, NSA_EINVAL,
+                             "log_error: expected true, as errors are always told");
     return NSA_OK;
 }
 
@@ -111,14 +123,14 @@ static void set_logging(struct exchange *ex)
 
 void oip_logging(struct exchange *ex)
 {
-    buffer page = {.max_bytes = MAX_PAGE_BYTES};
+    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
 
     if (strcmp(ex->method, "POST") == 0)
         set_logging(ex);
     if (ex->answer.status != 0)
         return;
     write_logging(&page);
-    answer_buffer(ex, 200, JSON_TYPE, &page);
+    answer_buffer(ex, 200, EXCHANGE_JSON, &page);
 }
 
 /* --- shared memory ------------------------------------------------------------------------- */
@@ -134,7 +146,7 @@ static struct shared_memory *find_shared_memory(struct exchange *ex)
 void oip_shared_memory_status(struct exchange *ex)
 {
     struct shared_memory *memory = find_shared_memory(ex);
-    buffer page = {.max_bytes = MAX_PAGE_BYTES};
+    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
     nsa_status status;
     nsa_error err;
 
@@ -142,7 +154,7 @@ void oip_shared_memory_status(struct exchange *ex)
         return;
     status = shared_memory_write_status(memory, *ex->params[0] ? ex->params[0] : NULL, &page, &err);
     if (status == NSA_OK) {
-        answer_buffer(ex, 200, JSON_TYPE, &page);
+        answer_buffer(ex, 200, EXCHANGE_JSON, &page);
     } else {
         buffer_free(&page);
         answer_failure(ex, status, &err);

@@ -7,16 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_PAGE_BYTES ((size_t)64 * 1024 * 1024)
-#define JSON_TYPE "application/json"
-
 extern const char openapi_yaml[];
 extern const char openapi_yaml_end[];
 
 static void answer_text(struct exchange *ex, unsigned status, const char *type, const char *text,
                         size_t size)
 {
-    buffer page = {.max_bytes = MAX_PAGE_BYTES};
+    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
 
     buffer_append(&page, text, size);
     answer_buffer(ex, status, type, &page);
@@ -24,7 +21,7 @@ static void answer_text(struct exchange *ex, unsigned status, const char *type, 
 
 static void answer_json(struct exchange *ex, unsigned status, const char *text)
 {
-    answer_text(ex, status, JSON_TYPE, text, strlen(text));
+    answer_text(ex, status, EXCHANGE_JSON, text, strlen(text));
 }
 
 void page_live(struct exchange *ex)
@@ -80,7 +77,7 @@ void pages_write_models(buffer *out, const struct catalog *catalog)
 void page_models(struct exchange *ex)
 {
     const struct catalog *catalog = registry_acquire(ex->server->registry);
-    buffer page = {.max_bytes = MAX_PAGE_BYTES};
+    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
 
     if (!catalog) {
         answer_error(ex, FAULT_NOT_READY, "the models are still loading");
@@ -88,7 +85,7 @@ void page_models(struct exchange *ex)
     }
     pages_write_models(&page, catalog);
     registry_release(ex->server->registry, catalog);
-    answer_buffer(ex, 200, JSON_TYPE, &page);
+    answer_buffer(ex, 200, EXCHANGE_JSON, &page);
 }
 
 void page_metrics(struct exchange *ex)
@@ -97,7 +94,7 @@ void page_metrics(struct exchange *ex)
     const struct catalog *catalog = registry_acquire(ex->server->registry);
     const struct metrics_gauges gauges = {stats.queued_rows, stats.queued_bytes,
                                           catalog ? catalog_count_refused(catalog) : 0};
-    buffer page = {.max_bytes = MAX_PAGE_BYTES};
+    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
 
     registry_release(ex->server->registry, catalog);
     metrics_write(ex->metrics, &gauges, &page);

@@ -59,9 +59,17 @@ static const struct {
 
 static void answer_unknown(struct exchange *ex)
 {
+    static const char models[] = "/v2/models/";
+    size_t prefix = strlen(models);
     char message[NSA_ERROR_MESSAGE_BYTES];
 
-    snprintf(message, sizeof message, "no such route: %.256s", ex->path);
+    /* A name that no model can have, with a slash in it or too long, looks like a route. */
+    if (strncmp(ex->path, models, prefix) == 0)
+        snprintf(message, sizeof message,
+                 "Request for unknown model: '%.256s' is not found, and no route either",
+                 ex->path + prefix);
+    else
+        snprintf(message, sizeof message, "no such route: %.256s", ex->path);
     answer_error(ex, FAULT_UNKNOWN_ROUTE, message);
 }
 
@@ -150,11 +158,11 @@ bool router_is_oip(const char *path)
     return strncmp(path, "/v2", 3) == 0 && strchr("/?", path[3]);
 }
 
-void router_find(struct exchange *ex, bool readable)
+void router_find(struct exchange *ex, enum router_address address)
 {
     ex->oip = router_is_oip(ex->path);
-    ex->route = readable ? &unknown : &unreadable;
-    for (size_t i = 0; readable && i < ROUTE_COUNT; i++) {
+    ex->route = address == ROUTER_UNREADABLE ? &unreadable : &unknown;
+    for (size_t i = 0; address == ROUTER_PLAIN && i < ROUTE_COUNT; i++) {
         if (router_match(ex->params, routes[i].path, ex->path)) {
             ex->route = &routes[i];
             return;

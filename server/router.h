@@ -31,11 +31,18 @@ bool router_match(char params[EXCHANGE_MAX_PARAMS][EXCHANGE_PARAM_BYTES], const 
 /* Whether a path, with or without query, is the Open Inference Protocol's. */
 bool router_is_oip(const char *path);
 
+/* What the path was like before it was decoded. */
+enum router_address {
+    ROUTER_PLAIN,
+    ROUTER_SLASHED,   /* it had an encoded slash, which is none between segments: an unknown path */
+    ROUTER_UNREADABLE /* it had a NUL */
+};
+
 /*
  * Set ex->route, ex->oip and ex->params by ex->path. An unknown path gets a route whose handler
- * answers 404, and an address that isn't `readable` one that answers 400; the route is never NULL.
+ * answers 404, and an unreadable address one that answers 400; the route is never NULL.
  */
-void router_find(struct exchange *ex, bool readable);
+void router_find(struct exchange *ex, enum router_address address);
 
 /* Run the handler of ex->route, or answer 405. */
 void router_dispatch(struct exchange *ex);

@@ -111,7 +111,7 @@ static void test_refusals(void **state)
         {"/v2/repository/models/nobody/unload", "{}", 404, "Request for unknown model: 'nobody'"},
         {"/v2/repository/models/../load", "{}", 404, "no such route"}, /* libcurl takes it out */
         {"/v2/repository/models/%2e%2e/load", "{}", 404, "Request for unknown model: '..'"},
-        {"/v2/repository/models/..%2fx/load", "{}", 404, "no such route"},
+        {"/v2/repository/models/keys%2fload", "{}", 404, "no such route"},
         {"/v2/repository/models/select/unload", "{}", 400, "select has no weights"},
         {LOAD, "{", 400, "malformed JSON"},
         {LOAD, "[]", 400, "expected a JSON object, got an array"},
@@ -276,6 +276,7 @@ static void test_many_changers(void **state)
 static void test_logging(void **state)
 {
     static const char path[] = "/v2/logging";
+    char settings[512];
 
     (void)state;
     expect_reply(client_get(client, path), 200,
@@ -286,7 +287,12 @@ static void test_logging(void **state)
     expect_reply(post(path, "{\"log_verbose_level\": 1}"), 200, "\"log_info\":true");
     expect_reply(post(path, "{\"log_verbose_level\": 0, \"log_info\": true}"), 200,
                  "\"log_verbose_level\":0");
-    expect_reply(post(path, "{\"log_error\": false}"), 400, "log_error: expected true");
+    snprintf(settings, sizeof settings, "%s", client_get(client, path)->body);
+    expect_reply(post(path, settings), 200, settings);
+    expect_reply(post(path, "{\"log_warning\": false, \"log_info\": true}"), 400,
+                 "log_warning: expected true, as log_info is");
+    expect_reply(post(path, "{\"log_error\": false, \"log_warning\": false, \"log_info\": false}"),
+                 400, "log_error: expected true");
     expect_reply(post(path, "{\"log_info\": 1}"), 400, "log_info: expected true or false");
     expect_reply(post(path, "{\"log_file\": \"/tmp/x\"}"), 400, "log_file: expected log_info");
     daemon_stop(daemon);

@@ -203,6 +203,21 @@ static void rule_4_every_datatype_in_json(void **state)
     PLAY(exchanges);
 }
 
+/* As KServe's client says that there is nothing. */
+static void null_is_as_good_as_absent(void **state)
+{
+    static const char empty[] =
+        "{\"id\": null, \"parameters\": null, \"outputs\": null, \"inputs\": [{\"name\": \"x\", "
+        "\"datatype\": \"FP32\", \"shape\": [0, 2], \"data\": null, \"parameters\": "
+        "{\"binary_data_size\": 0}}]}";
+
+    (void)state;
+    expect_reply(oip_json(client, POSEMBED, empty), 200, "\"shape\":[0,2],\"data\":[]");
+    expect_reply(oip_json(client, SELECT,
+                          "{\"inputs\": [" SCORES("FP32", "[1]", ", \"data\": null") "], " K2 "}"),
+                 400, "exactly one of data");
+}
+
 /* Rule 5: the id, known parameters, those that cannot matter, and unknown ones. */
 static void rule_5_parameters(void **state)
 {
@@ -389,6 +404,7 @@ int run_oip_rules(void)
         cmocka_unit_test_setup_teardown(rule_3_one_source_and_the_shape_s_number_of_elements,
                                         open_client, close_client),
         cmocka_unit_test_setup_teardown(rule_4_every_datatype_in_json, open_client, close_client),
+        cmocka_unit_test_setup_teardown(null_is_as_good_as_absent, open_client, close_client),
         cmocka_unit_test_setup_teardown(rule_5_parameters, open_client, close_client),
         cmocka_unit_test_setup_teardown(num_selected_blocks_in_three_places, open_client,
                                         close_client),

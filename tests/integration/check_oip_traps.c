@@ -115,7 +115,10 @@ static void trap_encoded_names_and_foreign_queries(void **state)
         "\"model_name\":\"select\"");
     expect_reply(client_get(client, "/v2/models/s%65lect?x"), 200, "\"name\":\"select\"");
     expect_reply(client_get(client, "/v2/models/a%20b"), 404, "Request for unknown model: 'a b'");
-    expect_reply(client_get(client, "/v2/models/a%2Fb"), 404, "no such route");
+    expect_reply(client_get(client, "/v2/models/a%2Fb"), 404, "Request for unknown model: 'a/b'");
+    expect_reply(client_get(client, "/v2/models/select%2Fready"), 404,
+                 "Request for unknown model: 'select/ready'");
+    expect_reply(client_get(client, "/v2/models/select/ready?x=%2F"), 200, NULL);
 }
 
 /* KServe's client reads these keys. */
@@ -227,8 +230,8 @@ static void trap_head_and_body_leave_in_one_write(void **state)
 {
     static const char *const bodies[] = {
         SELECT_1,
-        "{\"parameters\": {\"binary_data_output\": true, \"num_selected_blocks\": 1}, \"inputs\": "
-        "[{\"name\": \"scores\", \"datatype\": \"FP32\", \"shape\": [2], \"data\": [0, 1]}]}",
+        ("{\"parameters\": {\"binary_data_output\": true, \"num_selected_blocks\": 1}, \"inputs\": "
+         "[{\"name\": \"scores\", \"datatype\": \"FP32\", \"shape\": [2], \"data\": [0, 1]}]}"),
         "{\"inputs\": []}",
     };
     int fd = raw_open(small());

@@ -81,6 +81,28 @@ static void changes_are_made_in_order(void **state)
     assert_true(is_served("keys"));
 }
 
+static bool gone(struct control_task *task)
+{
+    return task == &tasks[1];
+}
+
+/* What nobody waits for is not begun. */
+static void late_and_abandoned_changes_are_not_made(void **state)
+{
+    (void)state;
+    assert_status(NSA_OK, control_open(&control, &server, NULL));
+    for (size_t i = 0; i < 2; i++) {
+        make_task(i, true, "keys")->abandoned = gone;
+        tasks[i].deadline_ns = i == 0 ? 1 : UINT64_MAX;
+        assert_status(NSA_OK, control_submit(control, &tasks[i], NULL));
+    }
+    control_close(control);
+    assert_status(NSA_ETIMEDOUT, tasks[0].status);
+    assert_status(NSA_ECANCELED, tasks[1].status);
+    assert_int_equal(2, atomic_load(&done_count));
+    assert_true(is_served("keys"));
+}
+
 /* Asked for faster than they can be made, some are turned away, and no other is lost. */
 static void so_many_may_wait_and_no_more(void **state)
 {
@@ -144,6 +166,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(changes_are_made_in_order, start, stop),
+        cmocka_unit_test_setup_teardown(late_and_abandoned_changes_are_not_made, start, stop),
         cmocka_unit_test_setup_teardown(so_many_may_wait_and_no_more, start, stop),
         cmocka_unit_test_setup_teardown(a_reload_looks_at_the_disk, start, stop),
         cmocka_unit_test_setup_teardown(every_failed_allocation_is_survived, start, stop),

@@ -122,6 +122,29 @@ static void test_strings(void **state)
     }
 }
 
+/* null where there may be an array, and nothing that only looks like it. */
+static void test_null(void **state)
+{
+    static const json_place nullable[] = {
+        {.depth = 1, .key = "input", .kind = JSON_ARRAY, .nullable = true}, {0}};
+    static const char *const texts[] = {"{\"input\":null}", "{\"input\":nul}", "{\"input\":1}",
+                                        "{\"input\":null1}"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        text_copy copy = copy_text(texts[i], strlen(texts[i]));
+        json_document *document = NULL;
+        nsa_error err;
+        nsa_status status = json_document_open(&document, copy.text, copy.size, nullable, &err);
+
+        assert_true((status == NSA_OK) == (i == 0));
+        if (i == 0)
+            assert_true(json_is_null(json_object_get(json_document_root(document), "input")));
+        json_document_close(document);
+        free(copy.text);
+    }
+}
+
 static nsa_status open_text(const char *text, nsa_error *err)
 {
     text_copy copy = copy_text(text, strlen(text));
@@ -400,11 +423,11 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_places),         cmocka_unit_test(test_strings),
-        cmocka_unit_test(test_errors),         cmocka_unit_test(test_key_equal),
-        cmocka_unit_test(test_array_limit),    cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_envelope_limit), cmocka_unit_test(test_spans),
-        cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_places),    cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_null),      cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_key_equal), cmocka_unit_test(test_array_limit),
+        cmocka_unit_test(test_depth),     cmocka_unit_test(test_envelope_limit),
+        cmocka_unit_test(test_spans),     cmocka_unit_test(test_allocations),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -373,8 +373,10 @@ static void a_load_that_is_refused_in_part_changes_nothing(void **state)
     assert_status(NSA_EINVAL, ask(&request, &err));
     assert_ptr_equal(first, catalog_version(now, "keys", 1));
     assert_ptr_equal(second, catalog_version(now, "keys", 2));
+    assert_reason("keys", 2, "mlp.1.weight");
+    reload(true, 0);
+    assert_ptr_equal(second, catalog_version(now, "keys", 2));
     assert_int_equal(0, now->refusal_count);
-    reload(false, 0);
 }
 
 /* Nothing is kept of names that are neither served nor on disk. */

@@ -82,11 +82,13 @@ static void every_route_is_found_by_its_own_path(void **state)
             path[size++] = *p;
         if (strchr(routes[i].path, ']'))
             strcat(path, strrchr(routes[i].path, ']') + 1);
-        router_find(&ex, true);
+        router_find(&ex, ROUTER_PLAIN);
         assert_ptr_equal(&routes[i], ex.route);
         assert_int_equal(i, router_index(ex.route));
         assert_true(ex.oip == (strncmp(path, "/v2", 3) == 0));
-        router_find(&ex, false);
+        router_find(&ex, ROUTER_UNREADABLE);
+        assert_int_equal(count, router_index(ex.route));
+        router_find(&ex, ROUTER_SLASHED);
         assert_int_equal(count, router_index(ex.route));
     }
 }
@@ -96,10 +98,10 @@ static void only_whole_v2_is_the_protocol_s(void **state)
     struct exchange ex = {.path = (char *)"/v2x"};
 
     (void)state;
-    router_find(&ex, true);
+    router_find(&ex, ROUTER_PLAIN);
     assert_false(ex.oip);
     ex.path = (char *)"/v2/nothing";
-    router_find(&ex, true);
+    router_find(&ex, ROUTER_PLAIN);
     assert_true(ex.oip);
 }
 
