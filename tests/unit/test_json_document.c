@@ -77,51 +77,6 @@ static void test_places(void **state)
     free(copy.text);
 }
 
-/* Long strings, under every key that begins so. */
-static void test_strings(void **state)
-{
-    static const json_place strings[] = {
-        {.depth = 2, .key = "file:", .kind = JSON_STRING, .prefix = true}, {0}};
-    static const char text[] = "{\"p\":{\"config\":\"{}\",\"file:1\\/m\":\"AA\\\"\\/==\","
-                               "\"f\\u0069le:2\":\"\",\"file\":\"x\"},\"file:3\":\"y\"}";
-    static const struct {
-        const char *text;
-        nsa_status status;
-        const char *message;
-    } refused[] = {
-        {"{\"p\":{\"file:1\":7}}", NSA_EINVAL, "file:1: expected a string, got a number"},
-        {"{\"p\":{\"file:1\":[]}}", NSA_EINVAL, "file:1: expected a string, got an array"},
-        {"{\"p\":{\"file:1\":\"abc", NSA_EFORMAT, "file:1: the string is not closed"},
-        {"{\"p\":{\"file:1\":\"abc\\", NSA_EFORMAT, "file:1: the string is not closed"},
-        {"{\"p\":{\"file:1\":\"a\",\"file:1\":\"b\"}}", NSA_EFORMAT, "duplicate"},
-        {"{\"p\":{\"file:1\":\"a\"\"b\"}}", NSA_EFORMAT, "malformed JSON"},
-    };
-    text_copy copy = copy_text(text, sizeof text - 1);
-    json_document *document;
-    nsa_error err = {""};
-    json_t *p;
-
-    (void)state;
-    if (json_document_open(&document, copy.text, copy.size, strings, &err) != NSA_OK)
-        fail_msg("%s", err.message);
-    p = json_object_get(json_document_root(document), "p");
-    expect_array(document, p, "file:1/m", "\"AA\\\"\\/==\"", 0);
-    expect_array(document, p, "file:2", "\"\"", 0);
-    assert_string_equal("{}", json_string_value(json_object_get(p, "config")));
-    assert_string_equal("x", json_string_value(json_object_get(p, "file")));
-    assert_string_equal("y",
-                        json_string_value(json_object_get(json_document_root(document), "file:3")));
-    json_document_close(document);
-    free(copy.text);
-    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
-        copy = copy_text(refused[i].text, strlen(refused[i].text));
-        assert_status(refused[i].status,
-                      json_document_open(&document, copy.text, copy.size, strings, &err));
-        assert_message(err, refused[i].message);
-        free(copy.text);
-    }
-}
-
 /* null where there may be an array, and nothing that only looks like it. */
 static void test_null(void **state)
 {
@@ -423,11 +378,11 @@ static void test_allocations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_places),    cmocka_unit_test(test_strings),
-        cmocka_unit_test(test_null),      cmocka_unit_test(test_errors),
-        cmocka_unit_test(test_key_equal), cmocka_unit_test(test_array_limit),
-        cmocka_unit_test(test_depth),     cmocka_unit_test(test_envelope_limit),
-        cmocka_unit_test(test_spans),     cmocka_unit_test(test_allocations),
+        cmocka_unit_test(test_places),         cmocka_unit_test(test_null),
+        cmocka_unit_test(test_errors),         cmocka_unit_test(test_key_equal),
+        cmocka_unit_test(test_array_limit),    cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_envelope_limit), cmocka_unit_test(test_spans),
+        cmocka_unit_test(test_allocations),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
