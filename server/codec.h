@@ -37,8 +37,8 @@ struct codec {
     void (*encode)(struct inference *inference, buffer *out);
 
     /*
-     * An answer without: append its head, behind which the outputs' bytes follow, in a size that is
-     * a multiple of CODEC_HEAD_ALIGN. NULL: the format has none. Failure may be left in `head`.
+     * An answer without: append its head, in a size that is a multiple of CODEC_HEAD_ALIGN if the
+     * bytes of outputs follow. NULL: the format has none. Failure may be left in `head`.
      */
     nsa_status (*head)(struct inference *inference, buffer *head, nsa_error *err);
 };

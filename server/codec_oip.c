@@ -117,34 +117,41 @@ static void write_json(const struct inference *inference, buffer *out)
     buffer_append_text(out, "]}");
 }
 
-/* Say how long the JSON is if anything follows it; returns whether something does. */
-static bool announce_bytes(struct inference *inference, size_t json_bytes)
+/* Whether anything follows the JSON. */
+static bool has_bytes(const struct inference *inference)
 {
-    bool bytes = false;
+    for (size_t i = 0; i < inference->output_count; i++) {
+        if (inference->outputs[i].form == OUTPUT_BYTES)
+            return true;
+    }
+    return false;
+}
 
-    for (size_t i = 0; i < inference->output_count; i++)
-        bytes |= inference->outputs[i].form == OUTPUT_BYTES;
+/* Say what the answer is, and how long the JSON, if anything follows it. */
+static void announce(struct inference *inference, size_t json_bytes)
+{
+    bool bytes = has_bytes(inference);
+
     inference->content_type = bytes ? "application/octet-stream" : "application/json";
     if (bytes)
         answer_header(inference->ex, OIP_HEADER_LENGTH, "%zu", json_bytes);
-    return bytes;
 }
 
 static nsa_status oip_head(struct inference *inference, buffer *head, nsa_error *err)
 {
     (void)err;
     write_json(inference, head);
-    while (head->status == NSA_OK && head->size % CODEC_HEAD_ALIGN != 0)
+    /* Blanks count as JSON, and align what follows. */
+    while (has_bytes(inference) && head->status == NSA_OK && head->size % CODEC_HEAD_ALIGN != 0)
         buffer_append_text(head, " ");
-    announce_bytes(inference, head->size);
+    announce(inference, head->size);
     return NSA_OK;
 }
 
 static void oip_encode(struct inference *inference, buffer *out)
 {
     write_json(inference, out);
-    if (!announce_bytes(inference, out->size))
-        return;
+    announce(inference, out->size);
     for (size_t i = 0; i < inference->output_count; i++) {
         const nsa_tensor *tensor = inference_tensor(inference, &inference->outputs[i]);
 
