@@ -72,6 +72,7 @@ struct client *client_open(const struct daemon *daemon)
         snprintf(client->base, sizeof client->base, "http://%s", address);
     }
     curl_easy_setopt(client->curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(client->curl, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(client->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(client->curl, CURLOPT_TIMEOUT_MS, (long)PATIENCE_MS);
     curl_easy_setopt(client->curl, CURLOPT_MAXCONNECTS, 1L);
