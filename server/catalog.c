@@ -119,6 +119,15 @@ const struct refusal *catalog_refusal(const struct catalog *catalog, const char 
     return NULL;
 }
 
+bool catalog_refuses(const struct catalog *catalog, const char *name)
+{
+    for (size_t i = 0; i < catalog->refusal_count; i++) {
+        if (strcmp(catalog->refusals[i].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 size_t catalog_count_refused(const struct catalog *catalog)
 {
     size_t count = 0;

@@ -52,6 +52,9 @@ void catalog_sort(struct catalog *catalog);
 /* Whether any version of `name` is served. */
 bool catalog_serves(const struct catalog *catalog, const char *name);
 
+/* Whether there is a refusal of `name` or of any version of it. */
+bool catalog_refuses(const struct catalog *catalog, const char *name);
+
 /* The version `version` of `name`, or NULL; also of one that is not sorted yet. */
 struct served_model *catalog_version(const struct catalog *catalog, const char *name,
                                      uint32_t version);

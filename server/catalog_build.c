@@ -86,15 +86,11 @@ void build_keep_refusal(struct build *build, const struct refusal *refusal)
     fail(build, catalog_refuse(build->next, refusal, &err), &err);
 }
 
-void build_keep_name(struct build *build, const char *name, bool refusals)
+void build_keep_name(struct build *build, const char *name)
 {
     for (size_t i = 0; build->now && i < build->now->count; i++) {
         if (strcmp(build->now->models[i]->name, name) == 0)
             build_keep(build, build->now->models[i]);
-    }
-    for (size_t i = 0; refusals && i < build->now->refusal_count; i++) {
-        if (strcmp(build->now->refusals[i].name, name) == 0)
-            build_keep_refusal(build, &build->now->refusals[i]);
     }
 }
 

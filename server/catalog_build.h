@@ -37,8 +37,8 @@ nsa_status build_end(struct catalog **out, struct build *build);
 /* Keep a version that is served, unless its place is taken. */
 void build_keep(struct build *build, struct served_model *served);
 
-/* Keep all that there is of `name`: versions whose place isn't taken, and, if asked, refusals. */
-void build_keep_name(struct build *build, const char *name, bool refusals);
+/* Keep the versions of `name` that are served, unless their place is taken. */
+void build_keep_name(struct build *build, const char *name);
 
 /* Keep all that there is of other names. */
 void build_keep_others(struct build *build, const char *name);

@@ -42,14 +42,6 @@ bool oip_param_is_input(const nsa_param_spec *param)
     return param->required;
 }
 
-static size_t tensor_bytes(const nsa_tensor *tensor)
-{
-    size_t bytes = 0;
-
-    nsa_shape_bytes(&bytes, &tensor->shape, tensor->dtype, NULL); /* was planned: fits */
-    return bytes;
-}
-
 /* Regions that the client names must hold their outputs. */
 static nsa_status oip_admit(const struct inference *inference, nsa_error *err)
 {
@@ -57,7 +49,7 @@ static nsa_status oip_admit(const struct inference *inference, nsa_error *err)
 
     for (size_t i = 0; i < inference->output_count; i++) {
         const struct inference_output *output = &inference->outputs[i];
-        size_t bytes = tensor_bytes(inference_tensor(inference, output));
+        size_t bytes = inference_bytes(inference, output);
         nsa_status status;
 
         if (output->form != OUTPUT_SHARED)
@@ -75,19 +67,21 @@ static nsa_status oip_admit(const struct inference *inference, nsa_error *err)
 }
 
 /* Where the elements are: the C++ client takes no keys but these among an output's parameters. */
-static void write_place(const struct inference_output *output, const nsa_tensor *tensor,
+static void write_place(const struct inference *inference, const struct inference_output *output,
                         buffer *out)
 {
+    size_t bytes = inference_bytes(inference, output);
+
     if (output->form == OUTPUT_TEXT) {
         buffer_append_text(out, ",\"data\":");
-        json_write_array(out, tensor, true, false);
+        json_write_array(out, inference_tensor(inference, output), true, false);
     } else if (output->form == OUTPUT_BYTES) {
-        buffer_printf(out, ",\"parameters\":{\"binary_data_size\":%zu}", tensor_bytes(tensor));
+        buffer_printf(out, ",\"parameters\":{\"binary_data_size\":%zu}", bytes);
     } else {
         buffer_append_text(out, ",\"parameters\":{\"shared_memory_region\":");
         buffer_append_json_string(out, output->region);
         buffer_printf(out, ",\"shared_memory_offset\":%" PRIu64 ",\"shared_memory_byte_size\":%zu}",
-                      output->offset, tensor_bytes(tensor));
+                      output->offset, bytes);
     }
 }
 
@@ -111,26 +105,16 @@ static void write_json(const struct inference *inference, buffer *out)
         for (size_t d = 0; d < tensor->shape.rank; d++)
             buffer_printf(out, "%s%zu", d ? "," : "", tensor->shape.dims[d]);
         buffer_append_text(out, "]");
-        write_place(output, tensor, out);
+        write_place(inference, output, out);
         buffer_append_text(out, "}");
     }
     buffer_append_text(out, "]}");
 }
 
-/* Whether anything follows the JSON. */
-static bool has_bytes(const struct inference *inference)
-{
-    for (size_t i = 0; i < inference->output_count; i++) {
-        if (inference->outputs[i].form == OUTPUT_BYTES)
-            return true;
-    }
-    return false;
-}
-
 /* Say what the answer is, and how long the JSON, if anything follows it. */
 static void announce(struct inference *inference, size_t json_bytes)
 {
-    bool bytes = has_bytes(inference);
+    bool bytes = inference_has_form(inference, OUTPUT_BYTES);
 
     inference->content_type = bytes ? "application/octet-stream" : "application/json";
     if (bytes)
@@ -142,7 +126,8 @@ static nsa_status oip_head(struct inference *inference, buffer *head, nsa_error 
     (void)err;
     write_json(inference, head);
     /* Blanks count as JSON, and align what follows. */
-    while (has_bytes(inference) && head->status == NSA_OK && head->size % CODEC_HEAD_ALIGN != 0)
+    while (inference_has_form(inference, OUTPUT_BYTES) && head->status == NSA_OK &&
+           head->size % CODEC_HEAD_ALIGN != 0)
         buffer_append_text(head, " ");
     announce(inference, head->size);
     return NSA_OK;
@@ -153,10 +138,11 @@ static void oip_encode(struct inference *inference, buffer *out)
     write_json(inference, out);
     announce(inference, out->size);
     for (size_t i = 0; i < inference->output_count; i++) {
-        const nsa_tensor *tensor = inference_tensor(inference, &inference->outputs[i]);
+        const struct inference_output *output = &inference->outputs[i];
 
-        if (inference->outputs[i].form == OUTPUT_BYTES)
-            buffer_append(out, tensor->data, tensor_bytes(tensor));
+        if (output->form == OUTPUT_BYTES)
+            buffer_append(out, inference_tensor(inference, output)->data,
+                          inference_bytes(inference, output));
     }
 }
 

@@ -38,12 +38,11 @@ struct inference {
     size_t output_count;      /* 0 from a decoder: all that are planned, as the format has them */
     const char *content_type; /* of the answer */
     char *answer;             /* an answer without text: (head_bytes), then its OUTPUT_BYTES */
-    size_t head_bytes;
+    size_t head_bytes, answer_bytes;
     void *output_memory[NSA_MAX_OUTPUTS]; /* of the request's outputs that aren't in `answer` */
 
     uint64_t mark_ns; /* when the current stage began */
     uint64_t stage_ns[METRICS_STAGE_COUNT];
-    bool counted; /* as a success of the model */
 };
 
 /* Handle POST /v1/<op>, and …/infer of a model. */
@@ -57,6 +56,12 @@ static inline const nsa_tensor *inference_tensor(const struct inference *inferen
 }
 
 /* --- infer_outputs.c ----------------------------------------------------------------------- */
+
+/* The size of an output's elements, of the planned request. */
+size_t inference_bytes(const struct inference *inference, const struct inference_output *output);
+
+/* Whether any output of the answer has this form. */
+bool inference_has_form(const struct inference *inference, enum output_form form);
 
 /*
  * Give the outputs of the planned request memory; those that the answer carries as bytes right

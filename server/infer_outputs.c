@@ -13,17 +13,16 @@
 /* Of allocations: aligned_alloc() wants sizes that are multiples of it. */
 #define OUTPUT_ALIGN ((size_t)64)
 
-/* The planned size: nsa_request_plan() has found that it fits. */
-static size_t output_bytes(const struct inference *inference, const struct inference_output *output)
+size_t inference_bytes(const struct inference *inference, const struct inference_output *output)
 {
     const nsa_tensor *tensor = inference_tensor(inference, output);
     size_t bytes = 0;
 
-    nsa_shape_bytes(&bytes, &tensor->shape, tensor->dtype, NULL);
+    nsa_shape_bytes(&bytes, &tensor->shape, tensor->dtype, NULL); /* was planned: fits */
     return bytes;
 }
 
-static bool has_form(const struct inference *inference, enum output_form form)
+bool inference_has_form(const struct inference *inference, enum output_form form)
 {
     for (size_t i = 0; i < inference->output_count; i++) {
         if (inference->outputs[i].form == form)
@@ -58,7 +57,7 @@ static nsa_status make_answer(struct inference *inference, nsa_error *err)
         const struct inference_output *output = &inference->outputs[i];
 
         if (output->form == OUTPUT_BYTES &&
-            !nsa_size_add(&total, total, output_bytes(inference, output)))
+            !nsa_size_add(&total, total, inference_bytes(inference, output)))
             status = nsa_error_set(err, NSA_ELIMIT, "the answer is too large");
     }
     if (status == NSA_OK)
@@ -67,6 +66,7 @@ static nsa_status make_answer(struct inference *inference, nsa_error *err)
         memcpy(memory, head.data, head.size);
     buffer_free(&head);
     inference->answer = memory;
+    inference->answer_bytes = total;
     return status;
 }
 
@@ -83,7 +83,7 @@ static void place_in_answer(struct inference *inference)
             continue;
         if (at % nsa_dtype_size(tensor->dtype) == 0)
             tensor->data = inference->answer + at;
-        at += output_bytes(inference, output);
+        at += inference_bytes(inference, output);
     }
 }
 
@@ -99,7 +99,7 @@ static nsa_status place_outputs(struct inference *inference, nsa_error *err)
 
         if (request->outputs[i].data)
             continue;
-        status = allocate(&inference->output_memory[i], output_bytes(inference, &output), err);
+        status = allocate(&inference->output_memory[i], inference_bytes(inference, &output), err);
         if (status != NSA_OK)
             return status;
         request->outputs[i].data = inference->output_memory[i];
@@ -120,7 +120,7 @@ nsa_status outputs_make(struct inference *inference, nsa_error *err)
     }
     if (codec->admit)
         status = codec->admit(inference, err);
-    if (status == NSA_OK && !has_form(inference, OUTPUT_TEXT))
+    if (status == NSA_OK && !inference_has_form(inference, OUTPUT_TEXT))
         status = make_answer(inference, err);
     return status == NSA_OK ? place_outputs(inference, err) : status;
 }
@@ -135,7 +135,7 @@ static nsa_status deliver(struct inference *inference, nsa_error *err)
     for (size_t i = 0; i < inference->output_count && status == NSA_OK; i++) {
         const struct inference_output *output = &inference->outputs[i];
         const char *data = inference_tensor(inference, output)->data;
-        size_t bytes = output_bytes(inference, output);
+        size_t bytes = inference_bytes(inference, output);
 
         if (output->form == OUTPUT_SHARED) {
             status = shared_memory_write(shared, output->region, output->offset, data, bytes, err);
@@ -151,7 +151,6 @@ static nsa_status deliver(struct inference *inference, nsa_error *err)
 void outputs_answer(struct inference *inference)
 {
     struct exchange *ex = inference->ex;
-    size_t size = inference->head_bytes;
     nsa_error err;
     nsa_status status = deliver(inference, &err);
 
@@ -166,11 +165,7 @@ void outputs_answer(struct inference *inference)
         answer_buffer(ex, 200, inference->content_type, &text);
         return;
     }
-    for (size_t i = 0; i < inference->output_count; i++) {
-        if (inference->outputs[i].form == OUTPUT_BYTES)
-            size += output_bytes(inference, &inference->outputs[i]);
-    }
-    answer_bytes(ex, 200, inference->content_type, inference->answer, size);
+    answer_bytes(ex, 200, inference->content_type, inference->answer, inference->answer_bytes);
     inference->answer = NULL;
 }
 

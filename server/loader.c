@@ -91,7 +91,7 @@ static void visit_refused(void *context, const char *name, const char *path, con
     if (is_passed_over(build, name))
         return;
     build_refuse(build, &entry, NSA_EINVAL, reason);
-    build_keep_name(build, name, false);
+    build_keep_name(build, name);
 }
 
 /* Visit the files that --model names: all, or those called `name`. Returns how many there are. */
@@ -157,14 +157,8 @@ static void keep_last(struct build *build)
     for (size_t i = 0; i < build->now->count; i++) {
         const char *name = build->now->models[i]->name;
 
-        if (catalog_serves(build->next, name))
-            continue;
-        for (size_t k = 0; k < build->next->refusal_count; k++) {
-            if (strcmp(build->next->refusals[k].name, name) == 0) {
-                build_keep_name(build, name, false);
-                break;
-            }
-        }
+        if (!catalog_serves(build->next, name) && catalog_refuses(build->next, name))
+            build_keep_name(build, name);
     }
 }
 
@@ -264,7 +258,7 @@ static nsa_status end_refused(struct catalog **out, struct build *build)
         status = build_begin(&kept, build->loader, build->now, NULL, build->err);
         if (status == NSA_OK) {
             build_keep_others(&kept, request->name);
-            build_keep_name(&kept, request->name, false);
+            build_keep_name(&kept, request->name);
             for (size_t i = 0; i < build->next->refusal_count; i++) {
                 if (strcmp(build->next->refusals[i].name, request->name) == 0)
                     build_keep_refusal(&kept, &build->next->refusals[i]);

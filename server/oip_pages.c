@@ -2,6 +2,7 @@
 
 #include "server/body.h"
 #include "server/oip.h"
+#include "server/pages.h"
 #include "server/registry.h"
 #include "server/server.h"
 #include "server/version.h"
@@ -18,6 +19,14 @@ void oip_server(struct exchange *ex)
                   "\"parameters\",\"statistics\",\"model_configuration\",\"model_repository\","
                   "\"model_repository(unload_dependents)\",\"logging\"%s]}\n",
                   nsad_version, ex->server->shared_memory ? ",\"system_shared_memory\"" : "");
+    answer_buffer(ex, 200, EXCHANGE_JSON, &page);
+}
+
+void oip_answer_empty(struct exchange *ex)
+{
+    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
+
+    buffer_append_text(&page, "{}\n");
     answer_buffer(ex, 200, EXCHANGE_JSON, &page);
 }
 
@@ -42,20 +51,17 @@ bool oip_read_body(json_document **out, struct exchange *ex, const json_place *p
 /* The catalog, to be released, with the model that the path names; NULL, and an answer, if none. */
 static const struct catalog *find_model(const struct served_model **out, struct exchange *ex)
 {
-    struct registry *registry = ex->server->registry;
-    const struct catalog *catalog = registry_acquire(registry);
+    const struct catalog *catalog = page_catalog(ex);
     nsa_status status;
     nsa_error err;
 
-    if (!catalog) {
-        answer_error(ex, FAULT_NOT_READY, "the models are still loading");
+    if (!catalog)
         return NULL;
-    }
     status = catalog_find(out, catalog, NULL, ex->params[0], *ex->params[1] ? ex->params[1] : NULL,
                           &err);
     if (status == NSA_OK)
         return catalog;
-    registry_release(registry, catalog);
+    registry_release(ex->server->registry, catalog);
     answer_failure(ex, status, &err);
     return NULL;
 }
@@ -182,12 +188,28 @@ void oip_model_ready(struct exchange *ex)
 
 /* --- statistics ---------------------------------------------------------------------------- */
 
-static void write_duration(buffer *out, const char *name, uint64_t count, uint64_t ns)
+/* Nothing is cached, and clients read those keys all the same. */
+static void write_durations(buffer *out, const struct metrics_statistics *s)
 {
-    buffer_printf(out, "\"%s\":{\"count\":%" PRIu64 ",\"ns\":%" PRIu64 "}", name, count, ns);
+    const struct {
+        const char *name;
+        uint64_t count, ns;
+    } durations[] = {
+        {"success", s->success_count, s->success_ns},
+        {"fail", s->fail_count, s->fail_ns},
+        {"queue", s->success_count, s->queue_ns},
+        {"compute_input", s->success_count, s->compute_input_ns},
+        {"compute_infer", s->success_count, s->compute_infer_ns},
+        {"compute_output", s->success_count, s->compute_output_ns},
+        {"cache_hit", 0, 0},
+        {"cache_miss", 0, 0},
+    };
+
+    for (size_t i = 0; i < sizeof durations / sizeof *durations; i++)
+        buffer_printf(out, "%s\"%s\":{\"count\":%" PRIu64 ",\"ns\":%" PRIu64 "}", i ? "," : "",
+                      durations[i].name, durations[i].count, durations[i].ns);
 }
 
-/* Nothing is cached, and clients read those keys all the same. */
 static void write_statistics(buffer *out, const struct served_model *served)
 {
     struct metrics_statistics s;
@@ -199,21 +221,7 @@ static void write_statistics(buffer *out, const struct served_model *served)
                   ",\"inference_stats\":{",
                   served->name, served->version_text, s.last_inference_ms, s.success_count,
                   s.execution_count);
-    write_duration(out, "success", s.success_count, s.success_ns);
-    buffer_append_text(out, ",");
-    write_duration(out, "fail", s.fail_count, s.fail_ns);
-    buffer_append_text(out, ",");
-    write_duration(out, "queue", s.success_count, s.queue_ns);
-    buffer_append_text(out, ",");
-    write_duration(out, "compute_input", s.success_count, s.compute_input_ns);
-    buffer_append_text(out, ",");
-    write_duration(out, "compute_infer", s.success_count, s.compute_infer_ns);
-    buffer_append_text(out, ",");
-    write_duration(out, "compute_output", s.success_count, s.compute_output_ns);
-    buffer_append_text(out, ",");
-    write_duration(out, "cache_hit", 0, 0);
-    buffer_append_text(out, ",");
-    write_duration(out, "cache_miss", 0, 0);
+    write_durations(out, &s);
     buffer_append_text(out, "},\"batch_stats\":[]}");
 }
 
@@ -221,18 +229,11 @@ static void write_statistics(buffer *out, const struct served_model *served)
 void oip_statistics(struct exchange *ex)
 {
     buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
-    struct registry *registry = ex->server->registry;
     const struct served_model *wanted = NULL;
     const struct catalog *catalog;
     const char *comma = "";
 
-    if (*ex->params[0]) {
-        catalog = find_model(&wanted, ex);
-    } else {
-        catalog = registry_acquire(registry);
-        if (!catalog)
-            answer_error(ex, FAULT_NOT_READY, "the models are still loading");
-    }
+    catalog = *ex->params[0] ? find_model(&wanted, ex) : page_catalog(ex);
     if (!catalog)
         return;
     buffer_append_text(&page, "{\"model_stats\":[");
@@ -247,6 +248,6 @@ void oip_statistics(struct exchange *ex)
         comma = ",";
     }
     buffer_append_text(&page, "]}\n");
-    registry_release(registry, catalog);
+    registry_release(ex->server->registry, catalog);
     answer_buffer(ex, 200, EXCHANGE_JSON, &page);
 }

@@ -13,6 +13,9 @@ void oip_model_ready(struct exchange *ex);
 void oip_model_config(struct exchange *ex);
 void oip_statistics(struct exchange *ex);
 
+/* Answer {}. */
+void oip_answer_empty(struct exchange *ex);
+
 /*
  * Parse the body of a request that need not have one (*out is then NULL), with these places (NULL:
  * none) left out. False: answered instead. Caller closes the document before the exchange ends.

@@ -3,6 +3,7 @@
 #include "server/control.h"
 #include "server/json_scan.h"
 #include "server/oip_pages.h"
+#include "server/pages.h"
 #include "server/registry.h"
 #include "server/server.h"
 
@@ -67,11 +68,7 @@ static void write_unloaded(void *context, const char *name)
 {
     struct index_page *page = context;
 
-    for (size_t i = 0; i < page->catalog->refusal_count; i++) {
-        if (strcmp(page->catalog->refusals[i].name, name) == 0)
-            return;
-    }
-    if (!catalog_serves(page->catalog, name))
+    if (!catalog_serves(page->catalog, name) && !catalog_refuses(page->catalog, name))
         write_entry(page, name, "", false, "not loaded");
 }
 
@@ -86,11 +83,9 @@ void oip_index(struct exchange *ex)
         return;
     page.ready_only = json_is_true(json_object_get(json_document_root(document), "ready"));
     json_document_close(document);
-    page.catalog = registry_acquire(registry);
-    if (!page.catalog) {
-        answer_error(ex, FAULT_NOT_READY, "the models are still loading");
+    page.catalog = page_catalog(ex);
+    if (!page.catalog)
         return;
-    }
     buffer_append_text(&page.text, "[");
     write_catalog(&page);
     /* In other modes the catalog has all there is. */
@@ -138,14 +133,11 @@ static bool change_abandoned(struct control_task *task)
 static void change_resumed(struct exchange *ex)
 {
     const struct change *change = ex->state;
-    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
 
-    if (change->task.status != NSA_OK) {
+    if (change->task.status == NSA_OK)
+        oip_answer_empty(ex);
+    else
         answer_failure(ex, change->task.status, &change->task.err);
-        return;
-    }
-    buffer_append_text(&page, "{}\n");
-    answer_buffer(ex, 200, EXCHANGE_JSON, &page);
 }
 
 /* Begin a change of the model that the path names; NULL, and an answer, if that may not be. */

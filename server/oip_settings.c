@@ -9,14 +9,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-static void answer_empty(struct exchange *ex)
-{
-    buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
-
-    buffer_append_text(&page, "{}\n");
-    answer_buffer(ex, 200, EXCHANGE_JSON, &page);
-}
-
 void oip_not_supported(struct exchange *ex)
 {
     answer_error(ex, FAULT_NOT_SUPPORTED, "nsad has neither CUDA shared memory nor Triton's trace");
@@ -91,9 +83,6 @@ static nsa_status read_logging(enum log_level *out, const json_t *root, nsa_erro
         if (on[i] && !debug)
             *out = switches[i].level;
     }
-    if (!on[SWITCH_COUNT - 1])
-        return nsa_error_set(err, NSA_EINVAL,
-                             "log_error: expected true, as errors are always told");
     return NSA_OK;
 }
 
@@ -191,7 +180,7 @@ void oip_shared_memory_register(struct exchange *ex)
     status = register_region(memory, ex->params[0], json_document_root(document), &err);
     json_document_close(document);
     if (status == NSA_OK)
-        answer_empty(ex);
+        oip_answer_empty(ex);
     else
         answer_failure(ex, status, &err);
 }
@@ -203,5 +192,5 @@ void oip_shared_memory_unregister(struct exchange *ex)
     if (!memory)
         return;
     shared_memory_unregister(memory, *ex->params[0] ? ex->params[0] : NULL);
-    answer_empty(ex);
+    oip_answer_empty(ex);
 }

@@ -74,15 +74,22 @@ void pages_write_models(buffer *out, const struct catalog *catalog)
     buffer_append_text(out, "]}\n");
 }
 
-void page_models(struct exchange *ex)
+const struct catalog *page_catalog(struct exchange *ex)
 {
     const struct catalog *catalog = registry_acquire(ex->server->registry);
+
+    if (!catalog)
+        answer_error(ex, FAULT_NOT_READY, "the models are still loading");
+    return catalog;
+}
+
+void page_models(struct exchange *ex)
+{
+    const struct catalog *catalog = page_catalog(ex);
     buffer page = {.max_bytes = EXCHANGE_MAX_PAGE_BYTES};
 
-    if (!catalog) {
-        answer_error(ex, FAULT_NOT_READY, "the models are still loading");
+    if (!catalog)
         return;
-    }
     pages_write_models(&page, catalog);
     registry_release(ex->server->registry, catalog);
     answer_buffer(ex, 200, EXCHANGE_JSON, &page);

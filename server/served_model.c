@@ -60,6 +60,7 @@ static nsa_status load_weights(nsa_model **out, const struct repository_entry *e
                                const struct load_file *file, nsa_error *err)
 {
     const nsa_model_options *options = entry->config ? &entry->config->options : NULL;
+
     if (entry->config && model_config_is_select(entry->config))
         return nsa_model_create(out, NSA_SELECT, err);
     if (!file)
