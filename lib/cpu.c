@@ -25,6 +25,15 @@ static bool has_avx512(void)
 }
 #endif
 
+bool nsa_cpu_multiplies_bf16(void)
+{
+#if defined(__x86_64__)
+    return has_avx512() && __builtin_cpu_supports("avx512bf16");
+#else
+    return false;
+#endif
+}
+
 /* The plainest first, the best last. */
 static const struct {
     const nsa_kernels *kernels;

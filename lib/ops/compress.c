@@ -1,8 +1,10 @@
 /*
  * A block of keys to one vector by an MLP: Linear(n d, hidden), activation, Linear(hidden, d).
  *
- * The rows of a batch, whichever requests they come from, are gathered into tiles; an engine that
- * has passed the self-check gives a row the same bits in every tile and place.
+ * The rows of a batch, whichever requests they come from, are gathered into tiles, by pointers
+ * where the engine takes them as they are. Hidden values are computed, activated and multiplied on
+ * by chunks, in an order that depends on the model alone; an engine that has passed the self-check
+ * gives a row the same bits in every tile and place.
  */
 #include "lib/ops/compress.h"
 
@@ -10,61 +12,164 @@
 #include <nsa/size.h>
 #include <string.h>
 
+/* Numbers that are widened and narrowed at a time, on the stack. */
+#define PIECE 512
+
+/* Add room for tile rows of `width` elements of `size` bytes to *end; *begin is where it is. */
+static bool add_room(size_t *begin, size_t *end, const nsa_linear_engine *engine, size_t width,
+                     size_t size)
+{
+    size_t bytes;
+
+    *begin = *end;
+    return nsa_size_mul(&bytes, width, engine->tile * size) &&
+           nsa_size_round_up(&bytes, bytes, NSA_SCRATCH_ALIGN) && nsa_size_add(end, *end, bytes);
+}
+
 bool nsa_compress_layout(struct nsa_compress_scratch *out, const nsa_mlp *mlp,
                          const nsa_linear_engine *engine, void *base)
 {
-    const size_t widths[3] = {mlp->in, nsa_linear_width(engine, mlp->hidden),
-                              nsa_linear_width(engine, mlp->out)};
-    size_t offsets[4] = {0};
+    bool rounds = engine->input == NSA_BF16;
+    size_t elements = nsa_linear_elements(engine, mlp->in);
+    size_t chunk = mlp->hidden < engine->chunk ? mlp->hidden : engine->chunk;
+    char *memory = base;
+    size_t x, hidden, rounded, y;
 
-    for (size_t i = 0; i < 3; i++) {
-        size_t bytes;
-
-        if (!nsa_size_mul(&bytes, widths[i], engine->tile * sizeof(float)) ||
-            !nsa_size_round_up(&bytes, bytes, NSA_SCRATCH_ALIGN) ||
-            !nsa_size_add(&offsets[i + 1], offsets[i], bytes))
-            return false;
-    }
-    out->bytes = offsets[3];
-    if (base) {
-        out->x = (float *)base;
-        out->hidden = (float *)((char *)base + offsets[1]);
-        out->y = (float *)((char *)base + offsets[2]);
-    }
+    out->bytes = 0;
+    out->hidden_width = nsa_linear_width(engine, chunk);
+    out->out_width = nsa_linear_width(engine, mlp->out);
+    if (!add_room(&x, &out->bytes, engine, elements, NSA_ELEMENT_BYTES) ||
+        !add_room(&hidden, &out->bytes, engine, out->hidden_width, sizeof *out->hidden) ||
+        !add_room(&rounded, &out->bytes, engine, rounds ? out->hidden_width : 0,
+                  sizeof *out->rounded) ||
+        !add_room(&y, &out->bytes, engine, out->out_width, sizeof *out->y))
+        return false;
+    out->x_bytes = elements * NSA_ELEMENT_BYTES;
+    if (!base)
+        return true;
+    out->x = memory + x;
+    out->hidden = (float *)(void *)(memory + hidden);
+    out->rounded = rounds ? (uint16_t *)(void *)(memory + rounded) : NULL;
+    out->y = (float *)(void *)(memory + y);
+    for (size_t row = 0; row < engine->tile; row++)
+        out->hidden_rows[row] =
+            rounds ? memory + rounded + row * out->hidden_width * sizeof *out->rounded
+                   : memory + hidden + row * out->hidden_width * sizeof *out->hidden;
     return true;
+}
+
+void nsa_compress_place(const struct nsa_compress *compress, struct nsa_compress_scratch *scratch,
+                        size_t place, const void *from, nsa_dtype dtype)
+{
+    const nsa_kernels *kernels = nsa_kernels_active();
+    const nsa_linear_engine *engine = compress->engine;
+    const nsa_mlp *mlp = &compress->mlp;
+    size_t size = nsa_dtype_size(dtype);
+    bool rounds = mlp->precision == NSA_PRECISION_BF16 && dtype != NSA_BF16;
+    char *to = scratch->x + place * scratch->x_bytes;
+
+    /* Engines without panels want all rows in one piece. */
+    if (dtype == engine->input && !rounds && engine->panel > 1 &&
+        mlp->in * size == scratch->x_bytes) {
+        scratch->x_rows[place] = from;
+        return;
+    }
+    scratch->x_rows[place] = to;
+    if (engine->input == NSA_F32) {
+        float *numbers = (float *)(void *)to;
+
+        kernels->to_f32[dtype](numbers, from, mlp->in);
+        if (rounds)
+            kernels->round_bf16(numbers, mlp->in);
+        return;
+    }
+    memset(to + scratch->x_bytes - NSA_ELEMENT_BYTES, 0, NSA_ELEMENT_BYTES);
+    for (size_t begin = 0; begin < mlp->in; begin += PIECE) {
+        size_t count = mlp->in - begin < PIECE ? mlp->in - begin : PIECE;
+        float piece[PIECE];
+
+        kernels->to_f32[dtype](piece, (const char *)from + begin * size, count);
+        kernels->from_f32[NSA_BF16](to + begin * sizeof(uint16_t), piece, count);
+    }
+}
+
+/* Activate `rows` rows of a chunk of `count` hidden values, of which b1 are the biases. */
+static void activate(const struct nsa_compress *compress,
+                     const struct nsa_compress_scratch *scratch, const float *b1, size_t rows,
+                     size_t count)
+{
+    const nsa_kernels *kernels = nsa_kernels_active();
+    const nsa_mlp *mlp = &compress->mlp;
+
+    for (size_t row = 0; row < rows; row++) {
+        float *hidden = scratch->hidden + row * scratch->hidden_width;
+        uint16_t *rounded = scratch->rounded + row * scratch->hidden_width;
+
+        kernels->bias_activate[mlp->activation](hidden, b1, count);
+        if (scratch->rounded) {
+            kernels->from_f32[NSA_BF16](rounded, hidden, count);
+            if (count % 2)
+                rounded[count] = 0;
+        } else if (mlp->precision == NSA_PRECISION_BF16) {
+            kernels->round_bf16(hidden, count);
+        }
+    }
+}
+
+/* y = the biases and the sums, with one NaN for all: which of several survives a sum is up to how
+ * it was compiled. */
+static void finish(const struct nsa_compress *compress, const struct nsa_compress_scratch *scratch,
+                   size_t rows)
+{
+    const nsa_mlp *mlp = &compress->mlp;
+
+    for (size_t row = 0; row < rows; row++) {
+        float *y = scratch->y + row * scratch->out_width;
+
+        for (size_t o = 0; o < mlp->out; o++) {
+            float value = y[o] + mlp->b2[o];
+
+            y[o] = value != value ? NAN : value;
+        }
+    }
 }
 
 void nsa_compress_tile(const struct nsa_compress *compress,
                        const struct nsa_compress_scratch *scratch, size_t rows)
 {
-    const nsa_kernels *kernels = nsa_kernels_active();
     const nsa_linear_engine *engine = compress->engine;
     const nsa_mlp *mlp = &compress->mlp;
-    size_t hidden_width = nsa_linear_width(engine, mlp->hidden);
-    size_t out_width = nsa_linear_width(engine, mlp->out);
+    size_t in = nsa_linear_elements(engine, mlp->in);
+    nsa_linear_part first = {.y = scratch->hidden,
+                             .y_stride = scratch->hidden_width,
+                             .x = scratch->x_rows,
+                             .w_elements = in,
+                             .k = in,
+                             .rows = rows};
+    nsa_linear_part second = {.y = scratch->y,
+                              .y_stride = scratch->out_width,
+                              .x = scratch->hidden_rows,
+                              .w_elements = nsa_linear_elements(engine, mlp->hidden),
+                              .rows = rows,
+                              .columns = mlp->out};
 
     if (engine->padded && rows < engine->tile)
-        memset(scratch->x + rows * mlp->in, 0, (engine->tile - rows) * mlp->in * sizeof(float));
-    if (mlp->precision == NSA_PRECISION_BF16)
-        kernels->round_bf16(scratch->x, rows * mlp->in);
-    engine->run(scratch->hidden, scratch->x, mlp->in, compress->w1, rows, mlp->in, mlp->hidden);
-    for (size_t row = 0; row < rows; row++) {
-        float *hidden = scratch->hidden + row * hidden_width;
+        memset(scratch->x + rows * scratch->x_bytes, 0, (engine->tile - rows) * scratch->x_bytes);
+    for (size_t begin = 0; begin < mlp->hidden; begin += scratch->hidden_width) {
+        size_t left = mlp->hidden - begin;
+        size_t count = left < scratch->hidden_width ? left : scratch->hidden_width;
 
-        kernels->bias_activate[mlp->activation](hidden, mlp->b1, mlp->hidden);
-        if (mlp->precision == NSA_PRECISION_BF16)
-            kernels->round_bf16(hidden, mlp->hidden);
+        first.w = compress->w1 + begin * in * NSA_ELEMENT_BYTES;
+        first.columns = count;
+        engine->run(&first);
+        activate(compress, scratch, mlp->b1 + begin, rows, count);
+        second.w =
+            compress->w2 + nsa_linear_elements(engine, begin) * engine->panel * NSA_ELEMENT_BYTES;
+        second.k = nsa_linear_elements(engine, count);
+        second.add = begin > 0;
+        engine->run(&second);
     }
-    engine->run(scratch->y, scratch->hidden, hidden_width, compress->w2, rows, mlp->hidden,
-                mlp->out);
-    for (size_t row = 0; row < rows; row++) {
-        for (size_t o = 0; o < mlp->out; o++) {
-            float value = scratch->y[row * out_width + o] + mlp->b2[o];
-
-            /* One NaN for all: which of several survives a sum is up to how it was compiled. */
-            scratch->y[row * out_width + o] = value != value ? NAN : value;
-        }
-    }
+    finish(compress, scratch, rows);
 }
 
 /* Where the result of each row of the tile that is being filled belongs. */
@@ -82,16 +187,16 @@ struct gather {
 
 static void flush_tile(struct gather *gather)
 {
-    const nsa_mlp *mlp = &gather->compress->mlp;
-    size_t out_width = nsa_linear_width(gather->compress->engine, mlp->out);
+    const nsa_kernels *kernels = nsa_kernels_active();
+    size_t out = gather->compress->mlp.out;
 
     nsa_compress_tile(gather->compress, &gather->scratch, gather->filled);
     for (size_t i = 0; i < gather->filled; i++) {
         const nsa_tensor *output = &gather->rows[i].request->outputs[0];
-        size_t row_bytes = mlp->out * nsa_dtype_size(output->dtype);
+        size_t row_bytes = out * nsa_dtype_size(output->dtype);
 
-        nsa_from_f32((char *)output->data + gather->rows[i].row * row_bytes, output->dtype,
-                     gather->scratch.y + i * out_width, mlp->out);
+        kernels->from_f32[output->dtype]((char *)output->data + gather->rows[i].row * row_bytes,
+                                         gather->scratch.y + i * gather->scratch.out_width, out);
     }
     gather->filled = 0;
 }
@@ -99,24 +204,24 @@ static void flush_tile(struct gather *gather)
 static void compress_run(const nsa_model *model, const nsa_span *spans, size_t count, void *scratch)
 {
     struct gather gather;
-    const nsa_mlp *mlp;
+    size_t in;
     size_t tile;
 
     gather.compress = model->weights;
     gather.filled = 0;
-    mlp = &gather.compress->mlp;
+    in = gather.compress->mlp.in;
     tile = gather.compress->engine->tile;
-    nsa_compress_layout(&gather.scratch, mlp, gather.compress->engine, scratch);
+    nsa_compress_layout(&gather.scratch, &gather.compress->mlp, gather.compress->engine, scratch);
     for (size_t s = 0; s < count; s++) {
         const nsa_request *request = spans[s].request;
         const nsa_tensor *input = &request->input;
-        size_t row_bytes = mlp->in * nsa_dtype_size(input->dtype);
+        size_t row_bytes = in * nsa_dtype_size(input->dtype);
 
         for (size_t i = 0; i < spans[s].row_count; i++) {
             size_t row = spans[s].row_begin + i;
 
-            nsa_to_f32(gather.scratch.x + gather.filled * mlp->in,
-                       (const char *)input->data + row * row_bytes, input->dtype, mlp->in);
+            nsa_compress_place(gather.compress, &gather.scratch, gather.filled,
+                               (const char *)input->data + row * row_bytes, input->dtype);
             gather.rows[gather.filled] = (struct tile_row){request, row};
             if (++gather.filled == tile)
                 flush_tile(&gather);

@@ -14,16 +14,26 @@ enum { COMPRESS_HEAD, COMPRESS_BLOCK, COMPRESS_HIDDEN };
 struct nsa_compress {
     nsa_mlp mlp; /* w1 and w2 are NULL once an engine has packed them */
     const nsa_linear_engine *engine;
-    const float *w1, *w2; /* as the engine takes them */
-    float *matrices;      /* w1 and w2 as they are, or NULL */
-    float *biases;        /* b1 and b2 */
-    float *packed;        /* w1 and w2 in the engine's panels, or NULL */
+    const char *w1, *w2; /* as the engine takes them */
+    float *matrices;     /* w1 and w2 as they are, or NULL */
+    float *biases;       /* b1 and b2 */
+    float *packed;       /* w1 and w2 in the engine's panels, or NULL */
 };
 
-/* Memory of one worker: x (tile, in), hidden (tile, width of hidden), y (tile, width of out). */
+/*
+ * Memory of one worker. Hidden values are computed by chunks of columns, so that they stay in the
+ * cache; `rounded` is `hidden` in bfloat16, for an engine that takes that.
+ */
 struct nsa_compress_scratch {
-    float *x, *hidden, *y;
-    size_t bytes;
+    char *x;                               /* (tile, in) elements of the engine's input, to fill */
+    const char *x_rows[NSA_MAX_TILE];      /* (tile): the rows to compute, in x or elsewhere */
+    size_t x_bytes;                        /* of a row of x */
+    float *hidden;                         /* (tile, hidden_width) */
+    uint16_t *rounded;                     /* (tile, hidden_width), or NULL */
+    const char *hidden_rows[NSA_MAX_TILE]; /* (tile): in hidden or rounded */
+    float *y;                              /* (tile, out_width) */
+    size_t hidden_width, out_width;
+    size_t bytes; /* of all */
 };
 
 /*
@@ -33,7 +43,11 @@ struct nsa_compress_scratch {
 bool nsa_compress_layout(struct nsa_compress_scratch *out, const nsa_mlp *mlp,
                          const nsa_linear_engine *engine, void *base);
 
-/* y = the MLP of the first `rows` rows of x, by way of hidden; x may be rounded in place. */
+/* Have row `place` be the (in) numbers of `dtype` at `from`, any alignment, which must stay. */
+void nsa_compress_place(const struct nsa_compress *compress, struct nsa_compress_scratch *scratch,
+                        size_t place, const void *from, nsa_dtype dtype);
+
+/* y = the MLP of the first `rows` rows placed. */
 void nsa_compress_tile(const struct nsa_compress *compress,
                        const struct nsa_compress_scratch *scratch, size_t rows);
 

@@ -149,6 +149,12 @@ void nsa_compress_unload(nsa_model *model)
 
 /* --- choosing an engine -------------------------------------------------------------------- */
 
+/* Elements of w (columns, k) as `engine` packs it; fits, as packs_well() saw. */
+static size_t packed_elements(const nsa_linear_engine *engine, size_t k, size_t columns)
+{
+    return nsa_linear_width(engine, columns) * nsa_linear_elements(engine, k);
+}
+
 nsa_status nsa_compress_use(struct nsa_compress *compress, const nsa_linear_engine *engine,
                             nsa_error *err)
 {
@@ -159,42 +165,41 @@ nsa_status nsa_compress_use(struct nsa_compress *compress, const nsa_linear_engi
     free(compress->packed);
     compress->packed = NULL;
     compress->engine = engine;
-    compress->w1 = mlp->w1;
-    compress->w2 = mlp->w2;
+    compress->w1 = (const char *)mlp->w1;
+    compress->w2 = (const char *)mlp->w2;
     if (engine->panel == 1)
         return NSA_OK;
-    compress->packed = allocate_pair(&second, nsa_linear_width(engine, mlp->hidden) * mlp->in,
-                                     nsa_linear_width(engine, mlp->out) * mlp->hidden);
+    compress->packed = allocate_pair(&second, packed_elements(engine, mlp->in, mlp->hidden),
+                                     packed_elements(engine, mlp->hidden, mlp->out));
     if (!compress->packed)
         return nsa_error_set(err, NSA_ENOMEM, "out of memory for the packed weights");
-    nsa_linear_pack(compress->packed, mlp->w1, mlp->in, mlp->hidden, engine->panel);
-    nsa_linear_pack(second, mlp->w2, mlp->hidden, mlp->out, engine->panel);
-    compress->w1 = compress->packed;
-    compress->w2 = second;
+    nsa_linear_pack(compress->packed, engine, mlp->w1, mlp->in, mlp->hidden);
+    nsa_linear_pack(second, engine, mlp->w2, mlp->hidden, mlp->out);
+    compress->w1 = (const char *)compress->packed;
+    compress->w2 = (const char *)second;
     return NSA_OK;
 }
 
 /* Whether each of `rows` (TRIAL_ROWS, in) gives the same bits alone and in every place of a tile.
  */
-static bool places_agree(const struct nsa_compress *compress,
-                         const struct nsa_compress_scratch *scratch, const float *rows,
-                         float *alone)
+static bool places_agree(const struct nsa_compress *compress, struct nsa_compress_scratch *scratch,
+                         const float *rows, float *alone)
 {
     const nsa_mlp *mlp = &compress->mlp;
-    size_t out_width = nsa_linear_width(compress->engine, mlp->out);
     size_t tile = compress->engine->tile;
 
     for (size_t trial = 0; trial < TRIAL_ROWS; trial++) {
         const float *row = rows + trial * mlp->in;
 
-        memcpy(scratch->x, row, mlp->in * sizeof(float));
+        nsa_compress_place(compress, scratch, 0, row, NSA_F32);
         nsa_compress_tile(compress, scratch, 1);
         memcpy(alone, scratch->y, mlp->out * sizeof(float));
         for (size_t place = 0; place < tile; place++)
-            memcpy(scratch->x + place * mlp->in, row, mlp->in * sizeof(float));
+            nsa_compress_place(compress, scratch, place, row, NSA_F32);
         nsa_compress_tile(compress, scratch, tile);
         for (size_t place = 0; place < tile; place++) {
-            if (memcmp(alone, scratch->y + place * out_width, mlp->out * sizeof(float)) != 0)
+            if (memcmp(alone, scratch->y + place * scratch->out_width, mlp->out * sizeof(float)) !=
+                0)
                 return false;
         }
     }
@@ -208,7 +213,7 @@ static bool places_agree(const struct nsa_compress *compress,
  * hidden value next to a rounding boundary may fall on the other side: 2^-8 of it.
  */
 static bool matches_reference(const struct nsa_compress *compress,
-                              const struct nsa_compress_scratch *scratch, const float *rows,
+                              struct nsa_compress_scratch *scratch, const float *rows,
                               double *reference)
 {
     const nsa_mlp *mlp = &compress->mlp;
@@ -216,7 +221,7 @@ static bool matches_reference(const struct nsa_compress *compress,
     double *scale = reference + mlp->out;
 
     nsa_compress_row_ref(reference, scale, rows, mlp);
-    memcpy(scratch->x, rows, mlp->in * sizeof(float));
+    nsa_compress_place(compress, scratch, 0, rows, NSA_F32);
     nsa_compress_tile(compress, scratch, 1);
     for (size_t o = 0; o < mlp->out; o++) {
         double error = fabs((double)scratch->y[o] - reference[o]);
@@ -263,8 +268,8 @@ out:
 static bool packs_well(const nsa_mlp *mlp, const nsa_linear_engine *engine)
 {
     size_t plain = mlp->hidden * mlp->in + mlp->out * mlp->hidden;
-    size_t packed = nsa_linear_width(engine, mlp->hidden) * mlp->in +
-                    nsa_linear_width(engine, mlp->out) * mlp->hidden;
+    size_t packed = packed_elements(engine, mlp->in, mlp->hidden) +
+                    packed_elements(engine, mlp->hidden, mlp->out);
 
     return packed / MAX_INFLATION <= plain || packed <= LITTLE_FLOATS;
 }
@@ -275,8 +280,8 @@ nsa_status nsa_compress_self_check(nsa_model *model, nsa_error *err)
     struct nsa_compress *compress = model->weights;
     bool holds = false;
 
-    for (size_t i = 0; !holds && nsa_linear_engine_at(i); i++) {
-        const nsa_linear_engine *engine = nsa_linear_engine_at(i);
+    for (size_t i = 0; !holds && nsa_linear_engine_at(compress->mlp.precision, i); i++) {
+        const nsa_linear_engine *engine = nsa_linear_engine_at(compress->mlp.precision, i);
         nsa_status status;
 
         if (!packs_well(&compress->mlp, engine))

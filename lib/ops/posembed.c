@@ -98,9 +98,9 @@ static void add_elements(char *y, const char *x, nsa_dtype dtype, const float *e
     for (size_t begin = 0; begin < count; begin += CHUNK) {
         size_t chunk = count - begin < CHUNK ? count - begin : CHUNK;
 
-        nsa_to_f32(in, x + begin * size, dtype, chunk);
+        kernels->to_f32[dtype](in, x + begin * size, chunk);
         kernels->add(out, in, e + begin, chunk);
-        nsa_from_f32(y + begin * size, dtype, out, chunk);
+        kernels->from_f32[dtype](y + begin * size, out, chunk);
     }
 }
 

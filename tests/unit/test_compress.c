@@ -101,7 +101,8 @@ static void check_rows(const nsa_request *request, const nsa_mlp *mlp)
 
 static const size_t sizes[][3] = {
     /* block, dim_head, hidden */
-    {3, 17, 102}, {1, 1, 1}, {1, 1, 3}, {7, 5, 1}, {7, 5, 33}, {2, 8, 130}, {16, 3, 3}};
+    {3, 17, 102}, {1, 1, 1},   {1, 1, 3},  {7, 5, 1},
+    {7, 5, 33},   {2, 8, 130}, {16, 3, 3}, {5, 65, 521}};
 #define SIZE_COUNT (sizeof sizes / sizeof *sizes)
 
 /* All activations, precisions, weight and input dtypes, in turn over the sizes. */

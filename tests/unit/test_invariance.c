@@ -165,8 +165,9 @@ static void check_engine(struct fixture *fixture, uint64_t *random)
 static void test_rows_alone_and_together(void **state)
 {
     static const size_t sizes[][3] = {/* block, dim_head, hidden */
-                                      {3, 17, 102}, {1, 1, 1},    {1, 1, 3},  {7, 5, 33},
-                                      {7, 5, 1},    {2, 19, 130}, {4, 64, 64}};
+                                      {3, 17, 102}, {1, 1, 1},    {1, 1, 3},
+                                      {7, 5, 33},   {7, 5, 1},    {2, 19, 130},
+                                      {4, 64, 64},  {4, 70, 519}, {2, 3, 1025}};
     uint64_t random = 1;
 
     assert_status(NSA_OK, nsa_cpu_use(*state, NULL));
@@ -175,8 +176,9 @@ static void test_rows_alone_and_together(void **state)
 
         open_fixture(&fixture, sizes[s / NSA_PRECISION_COUNT],
                      (nsa_precision)(s % NSA_PRECISION_COUNT), &random);
-        for (size_t e = 0; nsa_linear_engine_at(e); e++) {
-            const nsa_linear_engine *engine = nsa_linear_engine_at(e);
+        for (size_t e = 0; nsa_linear_engine_at(fixture.compress.mlp.precision, e); e++) {
+            const nsa_linear_engine *engine =
+                nsa_linear_engine_at(fixture.compress.mlp.precision, e);
             bool own = engine->panel > 1 || !engine->padded;
 
             assert_in_range(engine->tile, 1, NSA_MAX_TILE);
@@ -194,53 +196,55 @@ static void test_rows_alone_and_together(void **state)
 
 #define BAD_TILE 8
 
-/* The last row's last bit differs, as where a kernel for a remainder of rows sums otherwise. */
-static void place_dependent(float *y, const float *x, size_t x_stride, const float *w, size_t rows,
-                            size_t in, size_t out)
+static void plain(const nsa_linear_part *part)
 {
-    (void)x_stride;
-    nsa_linear_plain(y, x, w, rows, in, out);
-    for (size_t o = 0; o < out; o++)
-        y[(rows - 1) * out + o] = nextafterf(y[(rows - 1) * out + o], INFINITY);
+    nsa_linear_plain(part->y, (const float *)(const void *)part->x[0],
+                     (const float *)(const void *)part->w, part->rows, part->k, part->columns);
+}
+
+/* The last row's last bit differs, as where a kernel for a remainder of rows sums otherwise. */
+static void place_dependent(const nsa_linear_part *part)
+{
+    float *last = part->y + (part->rows - 1) * part->columns;
+
+    plain(part);
+    for (size_t i = 0; i < part->columns; i++)
+        last[i] = nextafterf(last[i], INFINITY);
 }
 
 /* A row's last bit differs when it comes alone. */
-static void count_dependent(float *y, const float *x, size_t x_stride, const float *w, size_t rows,
-                            size_t in, size_t out)
+static void count_dependent(const nsa_linear_part *part)
 {
-    (void)x_stride;
-    nsa_linear_plain(y, x, w, rows, in, out);
-    for (size_t o = 0; rows == 1 && o < out; o++)
-        y[o] = nextafterf(y[o], INFINITY);
+    plain(part);
+    for (size_t i = 0; part->rows == 1 && i < part->columns; i++)
+        part->y[i] = nextafterf(part->y[i], INFINITY);
 }
 
-/* The last of the outputs lacks its last product, as where a remainder is forgotten. */
-static void forgetful(float *y, const float *x, size_t x_stride, const float *w, size_t rows,
-                      size_t in, size_t out)
+/* The last of the columns lacks its last product, as where a remainder is forgotten. */
+static void forgetful(const nsa_linear_part *part)
 {
-    nsa_linear_plain(y, x, w, rows, in, out);
-    for (size_t row = 0; row < rows; row++)
-        y[row * out + out - 1] -= x[row * x_stride + in - 1] * w[out * in - 1];
+    const float *w = (const float *)(const void *)part->w;
+
+    plain(part);
+    for (size_t row = 0; row < part->rows; row++)
+        part->y[row * part->columns + part->columns - 1] -=
+            ((const float *)(const void *)part->x[row])[part->k - 1] *
+            w[part->columns * part->k - 1];
 }
 
-static void not_a_number(float *y, const float *x, size_t x_stride, const float *w, size_t rows,
-                         size_t in, size_t out)
+static void not_a_number(const nsa_linear_part *part)
 {
-    (void)x;
-    (void)x_stride;
-    (void)w;
-    (void)in;
-    for (size_t i = 0; i < rows * out; i++)
-        y[i] = NAN;
+    for (size_t i = 0; i < part->rows * part->columns; i++)
+        part->y[i] = NAN;
 }
 
 static void test_bad_engines_are_refused(void **state)
 {
     static const nsa_linear_engine engines[] = {
-        {"place-dependent", BAD_TILE, false, 1, 1, place_dependent},
-        {"count-dependent", BAD_TILE, false, 1, 1, count_dependent},
-        {"forgetful", BAD_TILE, false, 1, 1, forgetful},
-        {"not-a-number", BAD_TILE, true, 1, 1, not_a_number},
+        {"place-dependent", NSA_F32, BAD_TILE, false, 1, 1, NSA_WHOLE_CHUNK, place_dependent},
+        {"count-dependent", NSA_F32, BAD_TILE, false, 1, 1, NSA_WHOLE_CHUNK, count_dependent},
+        {"forgetful", NSA_F32, BAD_TILE, false, 1, 1, NSA_WHOLE_CHUNK, forgetful},
+        {"not-a-number", NSA_F32, BAD_TILE, true, 1, 1, NSA_WHOLE_CHUNK, not_a_number},
     };
     static const size_t sizes[][3] = {{3, 17, 102}, {7, 5, 33}, {1, 1, 3}};
     uint64_t random = 2;

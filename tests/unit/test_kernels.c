@@ -169,11 +169,13 @@ static void operate(const nsa_kernels *kernels, size_t operation, float *out, co
 
 /*
  * All tables, in all places and lengths and at all addresses that a float may have, give the bits
- * that the portable one gives for an element alone, and write nothing else.
+ * that one table gives for an element alone, and write nothing else: the portable one, but for the
+ * activations of tables that multiply and add at once, which are those of the first of them.
  */
 static void test_bits_are_the_same_everywhere(void **state)
 {
     uint64_t random = 1;
+    const nsa_kernels *fused = use_table(1);
     const nsa_kernels *kernels;
 
     (void)state;
@@ -182,6 +184,8 @@ static void test_bits_are_the_same_everywhere(void **state)
             size_t operation = run % OPERATION_COUNT;
             size_t count = run / OPERATION_COUNT % (LONGEST + 1);
             size_t shift = run / OPERATION_COUNT / (LONGEST + 1);
+            const nsa_kernels *judge =
+                table > 0 && operation < NSA_ACTIVATION_COUNT ? fused : &nsa_kernels_portable;
             _Alignas(64) struct operands in;
             _Alignas(64) float got[LONGEST + 8];
             float want[LONGEST + 8];
@@ -192,8 +196,8 @@ static void test_bits_are_the_same_everywhere(void **state)
             memcpy(want, got, sizeof want);
             operate(kernels, operation, got + shift, in.x + 3 * shift % 4, in.bias + shift, count);
             for (size_t i = 0; i < count; i++)
-                operate(&nsa_kernels_portable, operation, &want[shift + i],
-                        &in.x[3 * shift % 4 + i], &in.bias[shift + i], 1);
+                operate(judge, operation, &want[shift + i], &in.x[3 * shift % 4 + i],
+                        &in.bias[shift + i], 1);
             assert_memory_equal(want, got, sizeof got);
         }
     }
@@ -261,6 +265,57 @@ static void test_round_bf16(void **state)
             assert_memory_equal(&want, &got, sizeof got);
         }
     }
+}
+
+/* Whether every table converts `count` numbers of a dtype to float32 and back as the library does.
+ */
+static void check_conversions(nsa_dtype dtype, const void *numbers, size_t count)
+{
+    size_t size = nsa_dtype_size(dtype);
+    float *wide = malloc(2 * count * sizeof *wide);
+    unsigned char *narrow = malloc(2 * count * size);
+    const nsa_kernels *kernels;
+
+    assert_true(wide && narrow);
+    nsa_to_f32(wide, numbers, dtype, count);
+    nsa_from_f32(narrow, dtype, wide, count);
+    for (size_t table = 0; (kernels = use_table(table)) != NULL; table++) {
+        kernels->to_f32[dtype](wide + count, numbers, count);
+        assert_memory_equal(wide, wide + count, count * sizeof *wide);
+        kernels->from_f32[dtype](narrow + count * size, wide, count);
+        assert_memory_equal(narrow, narrow + count * size, count * size);
+    }
+    free(narrow);
+    free(wide);
+}
+
+/* All numbers of 16 bits, and as many of any bits, at an address that fits no number. */
+static void test_conversions(void **state)
+{
+    enum { COUNT = 65536 };
+    unsigned char *numbers = malloc(COUNT * sizeof(double) + 1);
+    uint64_t random = 5;
+
+    (void)state;
+    assert_non_null(numbers);
+    for (size_t i = 0; i < COUNT; i++) {
+        uint16_t bits = (uint16_t)i;
+
+        memcpy(numbers + 1 + 2 * i, &bits, sizeof bits);
+    }
+    check_conversions(NSA_F16, numbers + 1, COUNT);
+    check_conversions(NSA_BF16, numbers + 1, COUNT - 3);
+    for (size_t i = 0; i < COUNT; i++) {
+        uint64_t bits = random_u64(&random);
+
+        /* Half of them of a size that float32 has. */
+        if (i % 2)
+            bits = (bits & UINT64_C(0x87FFFFFFFFFFFFFF)) | UINT64_C(0x3800000000000000);
+        memcpy(numbers + 1 + 8 * i, &bits, sizeof bits);
+    }
+    check_conversions(NSA_F64, numbers + 1, COUNT - 1);
+    check_conversions(NSA_F32, numbers + 1, COUNT - 2);
+    free(numbers);
 }
 
 /* Largest error of nsa_linear_plain() in units of 2^-24 of its sum of magnitudes. */
@@ -341,6 +396,7 @@ int main(void)
         cmocka_unit_test(test_bias_is_added_first),
         cmocka_unit_test(test_add_rounds_once),
         cmocka_unit_test(test_round_bf16),
+        cmocka_unit_test(test_conversions),
         cmocka_unit_test(test_linear_plain),
         cmocka_unit_test(test_linear_plain_splits_long_sums),
     };

@@ -2,8 +2,9 @@
  * Kernels: plain pointers and sizes, no shapes, no errors, no allocation.
  *
  * A kernel that is not called `ref` comes in a version for each ISA and is reached through the
- * table in use. All versions of an element-wise kernel give the same bits: they are one source,
- * elementwise.h, compiled with different ISA flags and without contraction of a*b+c.
+ * table in use. The versions of an element-wise kernel are one source, elementwise.h, compiled with
+ * different ISA flags; those that round give the same bits, and so do the activations of all ISAs
+ * that multiply and add at once (AVX2, AVX-512).
  */
 #ifndef NSA_KERNELS_H
 #define NSA_KERNELS_H
@@ -17,7 +18,8 @@ typedef struct nsa_linear_engine nsa_linear_engine;
 
 typedef struct nsa_kernels {
     const char *name;
-    const nsa_linear_engine *linear; /* NULL: OpenBLAS multiplies */
+    /* For each precision; NULL: none of its own. That of bfloat16 asks for AVX512-BF16 besides. */
+    const nsa_linear_engine *linear[NSA_PRECISION_COUNT];
 
     /* x[i] = activation(x[i] + bias[i]) for i < count. x and bias don't overlap. */
     void (*bias_activate[NSA_ACTIVATION_COUNT])(float *x, const float *bias, size_t count);
@@ -27,6 +29,10 @@ typedef struct nsa_kernels {
 
     /* Round to bfloat16 (nearest even) and widen again, in place. */
     void (*round_bf16)(float *x, size_t count);
+
+    /* nsa_to_f32() and nsa_from_f32(), by the floating dtype. */
+    void (*to_f32[NSA_DTYPE_COUNT])(float *restrict dst, const void *restrict src, size_t count);
+    void (*from_f32[NSA_DTYPE_COUNT])(void *restrict dst, const float *restrict src, size_t count);
 } nsa_kernels;
 
 extern const nsa_kernels nsa_kernels_portable;
@@ -36,53 +42,83 @@ extern const nsa_kernels nsa_kernels_avx512; /* AVX-512 F, BW, CD, DQ, VL, and F
 /* The table in use: lib/cpu.c. */
 const nsa_kernels *nsa_kernels_active(void);
 
+/* Whether the processor has AVX-512 with AVX512-BF16: lib/cpu.c. */
+bool nsa_cpu_multiplies_bf16(void);
+
 /* Rows of the longest tile. */
 #define NSA_MAX_TILE 128
 
+/* An element of what an engine multiplies: a float32, or two bfloat16. */
+#define NSA_ELEMENT_BYTES 4
+
+/* What one call of an engine multiplies: y (rows, columns) = x (rows, k) w^T, or += with `add`. */
+typedef struct nsa_linear_part {
+    float *y; /* rows y_stride floats apart, with room for whole panels */
+    size_t y_stride;
+    const char *const *x; /* (rows): the first of k elements of each; any alignment */
+    const char *w;        /* (panels, w_elements, panel): the first element to be multiplied */
+    size_t w_elements;
+    size_t k, rows, columns;
+    bool add;
+} nsa_linear_part;
+
 /*
- * Matrix multiplication of a tile of rows: y = x w^T. A row's result may depend on nothing but the
- * row and w; the self-check of a model sees whether that holds here.
+ * Matrix multiplication of a tile of rows. A row's result may depend on nothing but the row and w;
+ * the self-check of a model sees whether that holds here.
  */
 struct nsa_linear_engine {
     const char *name;
-    size_t tile;  /* rows of a call: 1 up to this many, at most NSA_MAX_TILE */
-    bool padded;  /* always computes `tile` rows, of which only `rows` are of use */
-    size_t unit;  /* rows below which splitting a batch over workers gains nothing */
-    size_t panel; /* columns that w is packed by, see nsa_linear_pack(); 1: w as it is */
+    nsa_dtype input; /* of x and w: NSA_F32, or NSA_BF16 in pairs, an odd one filled up with 0 */
+    size_t tile;     /* rows of a call: 1 up to this many, at most NSA_MAX_TILE */
+    bool padded;     /* always computes `tile` rows, of which only `rows` are of use */
+    size_t unit;     /* rows below which splitting a batch over workers gains nothing */
+    size_t panel;    /* columns that w is packed by, see nsa_linear_pack() */
+    size_t chunk;    /* columns after which y is best used; a multiple of `panel` */
 
     /*
-     * x (rows, in), its rows x_stride floats apart; y (rows, out rounded up to a multiple of
-     * `panel`), dense; w as nsa_linear_pack() leaves it, or (out, in). When `padded`, x and y have
-     * `tile` rows. y overlaps neither.
+     * With a panel of 1 (w as it is), x is dense, k is w_elements, and `add` is false. When
+     * `padded`, x and y have `tile` rows. y overlaps neither x nor w.
      */
-    void (*run)(float *y, const float *x, size_t x_stride, const float *w, size_t rows, size_t in,
-                size_t out);
+    void (*run)(const nsa_linear_part *part);
 };
+
+#define NSA_WHOLE_CHUNK SIZE_MAX /* all columns at once */
 
 extern const nsa_linear_engine nsa_panels_avx2;
 extern const nsa_linear_engine nsa_panels_avx512;
+extern const nsa_linear_engine nsa_panels_avx512bf16; /* AVX512-BF16 besides */
 
 /*
- * The engines, the preferred first, NULL past the last: the one of the kernels in use, if they have
- * one, then OpenBLAS by tiles, then plain C, which is always right.
+ * The engines for `precision`, the preferred first, NULL past the last: those of the kernels in
+ * use, if they have any, then OpenBLAS by tiles, then plain C, which is always right.
  */
-const nsa_linear_engine *nsa_linear_engine_at(size_t index);
+const nsa_linear_engine *nsa_linear_engine_at(nsa_precision precision, size_t index);
 
-/* `out` rounded up to whole panels. Overflow is the caller's to exclude. */
-static inline size_t nsa_linear_width(const nsa_linear_engine *engine, size_t out)
+/* `columns` rounded up to whole panels. Overflow is the caller's to exclude. */
+static inline size_t nsa_linear_width(const nsa_linear_engine *engine, size_t columns)
 {
-    return (out + engine->panel - 1) / engine->panel * engine->panel;
+    return (columns + engine->panel - 1) / engine->panel * engine->panel;
 }
 
-/* Pack w (out, in) into panels of `panel` columns: dst (panels, in, panel), the last filled up with
- * zeros. */
-void nsa_linear_pack(float *dst, const float *w, size_t in, size_t out, size_t panel);
+/* Elements that hold k numbers. */
+static inline size_t nsa_linear_elements(const nsa_linear_engine *engine, size_t k)
+{
+    return engine->input == NSA_BF16 ? k / 2 + k % 2 : k;
+}
+
+/*
+ * Pack w (columns, k) as `engine` takes it: into panels of so many columns, the last filled up with
+ * zeros. dst has (nsa_linear_width(), nsa_linear_elements()) elements. For bfloat16, w is rounded.
+ */
+void nsa_linear_pack(void *dst, const nsa_linear_engine *engine, const float *w, size_t k,
+                     size_t columns);
 
 /* Hold OpenBLAS to the calling thread. Thread-safe, idempotent. */
 void nsa_linear_init(void);
 
-/* y = x w^T in plain C for `tile` rows, x and y dense, w (out, in). */
-void nsa_linear_plain(float *y, const float *x, const float *w, size_t tile, size_t in, size_t out);
+/* y = x w^T in plain C for `rows` rows, x and y dense, w (columns, k). */
+void nsa_linear_plain(float *y, const float *x, const float *w, size_t rows, size_t k,
+                      size_t columns);
 
 /*
  * The order of scores as unsigned integers: NaN above all and equal to itself, then +inf to -inf,

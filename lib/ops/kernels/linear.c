@@ -7,76 +7,89 @@
  * that holds. 32 rows is where a padded single row still costs little and a full tile is near the
  * speed of large ones.
  *
- * Kernels that have an engine of their own (panels.h) come first. Measured on an Emerald Rapids
- * core, 256 x 512 x 256: panels-avx512 172 GFLOP/s, OpenBLAS 98 by its SkylakeX kernel and 31 by
- * the one that 0.3.21 takes there by itself, as it does not know the processor; one row: 64 and
- * below 1 of 32 padded ones.
+ * Kernels that have engines of their own (panels.h) come first: OpenBLAS packs the weights anew in
+ * each call, so that it multiplies a few rows at a fraction of its speed, and is not invariant.
  */
 #include "lib/ops/kernels/kernels.h"
 
 #include <cblas.h>
+#include <nsa/cpu.h>
+#include <nsa/dtype.h>
 #include <pthread.h>
+#include <string.h>
 
 #define LANES 16
 
-static void openblas_run(float *y, const float *x, size_t x_stride, const float *w, size_t tile,
-                         size_t in, size_t out)
+static void openblas_run(const nsa_linear_part *part, size_t tile)
 {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)tile, (int)out, (int)in, 1.0f, x,
-                (int)x_stride, w, (int)in, 0.0f, y, (int)out);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)tile, (int)part->columns,
+                (int)part->k, 1.0f, (const float *)(const void *)part->x[0], (int)part->k,
+                (const float *)(const void *)part->w, (int)part->k, 0.0f, part->y,
+                (int)part->y_stride);
 }
 
-static void openblas_32(float *y, const float *x, size_t x_stride, const float *w, size_t rows,
-                        size_t in, size_t out)
+static void openblas_32(const nsa_linear_part *part)
 {
-    (void)rows;
-    openblas_run(y, x, x_stride, w, 32, in, out);
+    openblas_run(part, 32);
 }
 
-static void openblas_16(float *y, const float *x, size_t x_stride, const float *w, size_t rows,
-                        size_t in, size_t out)
+static void openblas_16(const nsa_linear_part *part)
 {
-    (void)rows;
-    openblas_run(y, x, x_stride, w, 16, in, out);
+    openblas_run(part, 16);
 }
 
-static void openblas_8(float *y, const float *x, size_t x_stride, const float *w, size_t rows,
-                       size_t in, size_t out)
+static void openblas_8(const nsa_linear_part *part)
 {
-    (void)rows;
-    openblas_run(y, x, x_stride, w, 8, in, out);
+    openblas_run(part, 8);
 }
 
-/* Only ever given dense rows, as the widths of engines without panels are. */
-static void plain(float *y, const float *x, size_t x_stride, const float *w, size_t rows, size_t in,
-                  size_t out)
+static void plain(const nsa_linear_part *part)
 {
-    (void)x_stride;
-    nsa_linear_plain(y, x, w, rows, in, out);
+    nsa_linear_plain(part->y, (const float *)(const void *)part->x[0],
+                     (const float *)(const void *)part->w, part->rows, part->k, part->columns);
 }
 
 static const nsa_linear_engine engines[] = {
-    {"openblas-32", 32, true, 32, 1, openblas_32},
-    {"openblas-16", 16, true, 16, 1, openblas_16},
-    {"openblas-8", 8, true, 8, 1, openblas_8},
-    {"plain", 8, false, 8, 1, plain},
+    {"openblas-32", NSA_F32, 32, true, 32, 1, NSA_WHOLE_CHUNK, openblas_32},
+    {"openblas-16", NSA_F32, 16, true, 16, 1, NSA_WHOLE_CHUNK, openblas_16},
+    {"openblas-8", NSA_F32, 8, true, 8, 1, NSA_WHOLE_CHUNK, openblas_8},
+    {"plain", NSA_F32, 8, false, 8, 1, NSA_WHOLE_CHUNK, plain},
 };
 
-const nsa_linear_engine *nsa_linear_engine_at(size_t index)
+const nsa_linear_engine *nsa_linear_engine_at(nsa_precision precision, size_t index)
 {
-    const nsa_linear_engine *own = nsa_kernels_active()->linear;
+    const nsa_linear_engine *const *own = nsa_kernels_active()->linear;
 
-    if (own && index-- == 0)
-        return own;
+    if (precision == NSA_PRECISION_BF16 && own[precision] && nsa_cpu_multiplies_bf16() &&
+        index-- == 0)
+        return own[precision];
+    if (own[NSA_PRECISION_F32] && index-- == 0)
+        return own[NSA_PRECISION_F32];
     return index < sizeof engines / sizeof *engines ? &engines[index] : NULL;
 }
 
-void nsa_linear_pack(float *dst, const float *w, size_t in, size_t out, size_t panel)
+/* Element `i` of a row of k numbers. */
+static uint32_t pack_element(const nsa_linear_engine *engine, const float *row, size_t i, size_t k)
 {
-    for (size_t begin = 0; begin < out; begin += panel) {
-        for (size_t i = 0; i < in; i++) {
-            for (size_t column = begin; column < begin + panel; column++)
-                *dst++ = column < out ? w[column * in + i] : 0.0f;
+    uint32_t element = 0;
+
+    if (engine->input == NSA_BF16)
+        nsa_from_f32(&element, NSA_BF16, row + 2 * i, k - 2 * i < 2 ? 1 : 2);
+    else
+        memcpy(&element, row + i, sizeof element);
+    return element;
+}
+
+void nsa_linear_pack(void *dst, const nsa_linear_engine *engine, const float *w, size_t k,
+                     size_t columns)
+{
+    size_t elements = nsa_linear_elements(engine, k);
+    uint32_t *to = dst;
+
+    for (size_t begin = 0; begin < columns; begin += engine->panel) {
+        for (size_t i = 0; i < elements; i++) {
+            for (size_t column = begin; column < begin + engine->panel; column++)
+                *to++ = column < columns ? pack_element(engine, w + column * k, i, k) : 0;
         }
     }
 }
@@ -112,10 +125,11 @@ static float dot(const float *a, const float *b, size_t count)
     return sums[0];
 }
 
-void nsa_linear_plain(float *y, const float *x, const float *w, size_t tile, size_t in, size_t out)
+void nsa_linear_plain(float *y, const float *x, const float *w, size_t rows, size_t k,
+                      size_t columns)
 {
-    for (size_t o = 0; o < out; o++) {
-        for (size_t row = 0; row < tile; row++)
-            y[row * out + o] = dot(x + row * in, w + o * in, in);
+    for (size_t column = 0; column < columns; column++) {
+        for (size_t row = 0; row < rows; row++)
+            y[row * columns + column] = dot(x + row * k, w + column * k, k);
     }
 }

@@ -1,15 +1,13 @@
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include "lib/ops/kernels/panels_avx512.h"
 
-#define vec __m512
-#define VEC_LOAD _mm512_loadu_ps
-#define VEC_STORE _mm512_storeu_ps
-#define VEC_SPREAD _mm512_set1_ps
-#define VEC_FMA _mm512_fmadd_ps
-#define VEC_ADD _mm512_add_ps
-#define LANES 16
-#define PANEL_VECS 4
+#define operand __m512
+#define OPERAND_LOAD(p) _mm512_loadu_ps((const float *)(const void *)(p))
+#define OPERAND_SPREAD(p) _mm512_set1_ps(load_f32(p))
+#define MULTIPLY_ADD(sum, x, w) _mm512_fmadd_ps(x, w, sum)
 #define ENGINE nsa_panels_avx512
 #define ENGINE_NAME "panels-avx512"
+#define ENGINE_INPUT NSA_F32
+#define ENGINE_INPUT_BYTES 4
 #include "lib/ops/kernels/panels.h"
 #endif
