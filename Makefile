@@ -153,6 +153,11 @@ test-programs: $(NSAD) $(UNIT_BIN) $(INTEGRATION_BIN) $(B)/options_markdown
 check-asan check-tsan: check-%:
 	@tests/run $*
 
+# The longer form of what the unit tests sample: minutes.
+.PHONY: check-gelu
+check-gelu: $(B)/unit/test_kernels
+	$< every-float
+
 # Every source compiled by clang as well, for its warnings.
 .PHONY: objects
 objects: $(LIB_OBJ) $(SERVER_OBJ) $(UNIT_SRC:%.c=$(B)/%.o) $(SUPPORT_SRC:%.c=$(B)/%.o) \

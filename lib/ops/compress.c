@@ -15,6 +15,9 @@
 /* Numbers that are widened and narrowed at a time, on the stack. */
 #define PIECE 512
 
+/* Packed weights that stay in a core's own cache from one batch to the next. */
+#define NEAR_ELEMENTS ((size_t)1 << 18)
+
 /* Add room for tile rows of `width` elements of `size` bytes to *end; *begin is where it is. */
 static bool add_room(size_t *begin, size_t *end, const nsa_linear_engine *engine, size_t width,
                      size_t size)
@@ -140,18 +143,21 @@ void nsa_compress_tile(const struct nsa_compress *compress,
     const nsa_linear_engine *engine = compress->engine;
     const nsa_mlp *mlp = &compress->mlp;
     size_t in = nsa_linear_elements(engine, mlp->in);
+    bool far = in * mlp->hidden > NEAR_ELEMENTS;
     nsa_linear_part first = {.y = scratch->hidden,
                              .y_stride = scratch->hidden_width,
                              .x = scratch->x_rows,
                              .w_elements = in,
                              .k = in,
-                             .rows = rows};
+                             .rows = rows,
+                             .far = far};
     nsa_linear_part second = {.y = scratch->y,
                               .y_stride = scratch->out_width,
                               .x = scratch->hidden_rows,
                               .w_elements = nsa_linear_elements(engine, mlp->hidden),
                               .rows = rows,
-                              .columns = mlp->out};
+                              .columns = mlp->out,
+                              .far = far};
 
     if (engine->padded && rows < engine->tile)
         memset(scratch->x + rows * scratch->x_bytes, 0, (engine->tile - rows) * scratch->x_bytes);

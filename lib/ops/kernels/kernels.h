@@ -60,6 +60,7 @@ typedef struct nsa_linear_part {
     size_t w_elements;
     size_t k, rows, columns;
     bool add;
+    bool far; /* w comes from memory, not from a cache: a hint */
 } nsa_linear_part;
 
 /*

@@ -50,6 +50,7 @@ struct tile {
     size_t w_stride; /* bytes from panel to panel */
     size_t k;
     bool add;
+    bool far;          /* whether w is to be asked for before it is needed */
     const char *next;  /* weights to be multiplied after these */
     size_t next_lines; /* of them to ask for in each STRIDE */
 };
@@ -101,7 +102,7 @@ static inline __attribute__((always_inline)) void step(tile_sums sums, const str
  * the next one, so that memory is read while all of them compute.
  */
 static inline __attribute__((always_inline)) void ask_ahead(const struct tile *t, size_t i,
-                                                            size_t panels)
+                                                            const size_t panels)
 {
     if (panels == 1) {
         const char *from = t->next + i / STRIDE * t->next_lines * LINE_BYTES;
@@ -135,7 +136,8 @@ static inline __attribute__((always_inline)) void multiply(const struct tile *t,
         }
     }
     for (; i + STRIDE <= t->k; i += STRIDE) {
-        ask_ahead(t, i, panels);
+        if (t->far)
+            ask_ahead(t, i, panels);
         for (size_t j = i; j < i + STRIDE; j++)
             step(sums, t, j, rows, panels);
     }
@@ -178,11 +180,11 @@ static void (*const tiles[TILE_ROWS + 1])(const struct tile *) = {
 /* One panel for all rows; *t is the first tile's, and is used up. */
 static void multiply_rows(struct tile *t, size_t rows)
 {
-    size_t tile_count = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    size_t tiles_left = (rows + TILE_ROWS - 1) / TILE_ROWS;
 
-    t->next_lines = (STRIDE_LINES + tile_count - 1) / tile_count;
-    while (rows > 0) {
-        size_t count = rows < TILE_ROWS ? rows : TILE_ROWS;
+    t->next_lines = (STRIDE_LINES + tiles_left - 1) / tiles_left;
+    for (; tiles_left > 0; tiles_left--) {
+        size_t count = (rows + tiles_left - 1) / tiles_left; /* all of about one size */
 
         tiles[count](t);
         t->y += count * t->y_stride;
@@ -225,6 +227,7 @@ static void run(const nsa_linear_part *part)
             .w_stride = w_stride,
             .k = part->k - begin < K_BLOCK ? part->k - begin : K_BLOCK,
             .add = part->add || begin > 0,
+            .far = part->far,
         };
 
         for (size_t p = multiply_few_rows(&first, part->rows, panels); p < panels; p++) {
