@@ -95,6 +95,7 @@ AVX512_CFLAGS := -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl -mfma \
                  -mprefer-vector-width=512
 $(B)/lib/ops/kernels/%_avx512.o: ISA_CFLAGS := $(AVX512_CFLAGS)
 $(B)/lib/ops/kernels/%_avx512bf16.o: ISA_CFLAGS := $(AVX512_CFLAGS) -mavx512bf16
+$(B)/lib/ops/kernels/%_amx.o: ISA_CFLAGS := $(AVX512_CFLAGS) -mamx-tile -mamx-bf16
 $(B)/lib/%.o: PACKAGE_CFLAGS = $(call pkg,cflags,$(LIB_PACKAGES))
 
 $(LIBNSA): $(LIB_OBJ)

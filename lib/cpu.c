@@ -4,6 +4,11 @@
 
 #include <stdbool.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 static bool always(void)
 {
@@ -23,16 +28,26 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
 }
-#endif
 
-bool nsa_cpu_multiplies_bf16(void)
+bool nsa_cpu_has_avx512bf16(void)
 {
-#if defined(__x86_64__)
     return has_avx512() && __builtin_cpu_supports("avx512bf16");
-#else
-    return false;
-#endif
 }
+
+/* Leaf 7 of CPUID names both parts of AMX; its registers are large, and Linux has to be asked. */
+bool nsa_cpu_has_amx(void)
+{
+    enum { AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    unsigned eax;
+    unsigned ebx;
+    unsigned ecx;
+    unsigned edx;
+
+    return has_avx512() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&
+           (edx & AMX_BF16) != 0 && (edx & AMX_TILE) != 0 &&
+           syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#endif
 
 /* The plainest first, the best last. */
 static const struct {

@@ -71,9 +71,7 @@ void nsa_compress_place(const struct nsa_compress *compress, struct nsa_compress
     bool rounds = mlp->precision == NSA_PRECISION_BF16 && dtype != NSA_BF16;
     char *to = scratch->x + place * scratch->x_bytes;
 
-    /* Engines without panels want all rows in one piece. */
-    if (dtype == engine->input && !rounds && engine->panel > 1 &&
-        mlp->in * size == scratch->x_bytes) {
+    if (dtype == engine->input && !rounds && !engine->dense && mlp->in * size == scratch->x_bytes) {
         scratch->x_rows[place] = from;
         return;
     }

@@ -1,7 +1,7 @@
 /*
  * The element-wise kernels: plain loops for the compiler to vectorise, included once for each ISA
- * by a file that defines KERNELS, the name of its table, KERNELS_NAME, and KERNELS_LINEAR and
- * KERNELS_LINEAR_BF16, its engines for matrix multiplication or NULL.
+ * by a file that defines KERNELS, the name of its table, KERNELS_NAME, and KERNELS_LINEAR, its
+ * engines for matrix multiplication, each with a comma.
  *
  * Vector and scalar arithmetic round alike, so all positions in a row give the same bits. Nothing
  * is contracted (-ffp-contract=off) but where MULTIPLY_ADD says so: all tables with an instruction
@@ -146,7 +146,7 @@ static void round_bf16(float *x, size_t count)
 
 const nsa_kernels KERNELS = {
     .name = KERNELS_NAME,
-    .linear = {[NSA_PRECISION_F32] = KERNELS_LINEAR, [NSA_PRECISION_BF16] = KERNELS_LINEAR_BF16},
+    .linear = (const nsa_linear_engine *const[]){KERNELS_LINEAR NULL},
     .bias_activate = {[NSA_GELU] = bias_gelu,
                       [NSA_GELU_TANH] = bias_gelu_tanh,
                       [NSA_SILU] = bias_silu,

@@ -1,7 +1,6 @@
 #if defined(__x86_64__)
 #define KERNELS nsa_kernels_avx2
 #define KERNELS_NAME "avx2"
-#define KERNELS_LINEAR &nsa_panels_avx2
-#define KERNELS_LINEAR_BF16 NULL
+#define KERNELS_LINEAR &nsa_panels_avx2,
 #include "lib/ops/kernels/elementwise.h"
 #endif

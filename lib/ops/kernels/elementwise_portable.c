@@ -1,5 +1,4 @@
 #define KERNELS nsa_kernels_portable
 #define KERNELS_NAME "portable"
-#define KERNELS_LINEAR NULL
-#define KERNELS_LINEAR_BF16 NULL
+#define KERNELS_LINEAR
 #include "lib/ops/kernels/elementwise.h"

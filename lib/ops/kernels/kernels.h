@@ -18,8 +18,8 @@ typedef struct nsa_linear_engine nsa_linear_engine;
 
 typedef struct nsa_kernels {
     const char *name;
-    /* For each precision; NULL: none of its own. That of bfloat16 asks for AVX512-BF16 besides. */
-    const nsa_linear_engine *linear[NSA_PRECISION_COUNT];
+    /* Engines of its own, the preferred first, NULL past the last. */
+    const nsa_linear_engine *const *linear;
 
     /* x[i] = activation(x[i] + bias[i]) for i < count. x and bias don't overlap. */
     void (*bias_activate[NSA_ACTIVATION_COUNT])(float *x, const float *bias, size_t count);
@@ -42,8 +42,10 @@ extern const nsa_kernels nsa_kernels_avx512; /* AVX-512 F, BW, CD, DQ, VL, and F
 /* The table in use: lib/cpu.c. */
 const nsa_kernels *nsa_kernels_active(void);
 
-/* Whether the processor has AVX-512 with AVX512-BF16: lib/cpu.c. */
-bool nsa_cpu_multiplies_bf16(void);
+/* Whether the processor has AVX-512 with AVX512-BF16; and AMX with bfloat16, which this asks the
+ * system to let the process use. lib/cpu.c. */
+bool nsa_cpu_has_avx512bf16(void);
+bool nsa_cpu_has_amx(void);
 
 /* Rows of the longest tile. */
 #define NSA_MAX_TILE 128
@@ -71,23 +73,27 @@ struct nsa_linear_engine {
     const char *name;
     nsa_dtype input; /* of x and w: NSA_F32, or NSA_BF16 in pairs, an odd one filled up with 0 */
     size_t tile;     /* rows of a call: 1 up to this many, at most NSA_MAX_TILE */
+    bool dense;      /* wants the rows of x one behind the other */
     bool padded;     /* always computes `tile` rows, of which only `rows` are of use */
     size_t unit;     /* rows below which splitting a batch over workers gains nothing */
     size_t panel;    /* columns that w is packed by, see nsa_linear_pack() */
     size_t chunk;    /* columns after which y is best used; a multiple of `panel` */
 
     /*
-     * With a panel of 1 (w as it is), x is dense, k is w_elements, and `add` is false. When
-     * `padded`, x and y have `tile` rows. y overlaps neither x nor w.
+     * With a panel of 1 (w as it is), k is w_elements and `add` is false. When `padded`, x and y
+     * have `tile` rows. y overlaps neither x nor w.
      */
     void (*run)(const nsa_linear_part *part);
+
+    bool (*supported)(void); /* by the processor, where the kernels in use are; NULL: yes */
 };
 
 #define NSA_WHOLE_CHUNK SIZE_MAX /* all columns at once */
 
 extern const nsa_linear_engine nsa_panels_avx2;
 extern const nsa_linear_engine nsa_panels_avx512;
-extern const nsa_linear_engine nsa_panels_avx512bf16; /* AVX512-BF16 besides */
+extern const nsa_linear_engine nsa_panels_avx512bf16;
+extern const nsa_linear_engine nsa_panels_amx;
 
 /*
  * The engines for `precision`, the preferred first, NULL past the last: those of the kernels in

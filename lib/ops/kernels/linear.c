@@ -13,7 +13,6 @@
 #include "lib/ops/kernels/kernels.h"
 
 #include <cblas.h>
-#include <nsa/cpu.h>
 #include <nsa/dtype.h>
 #include <pthread.h>
 #include <string.h>
@@ -49,22 +48,24 @@ static void plain(const nsa_linear_part *part)
                      (const float *)(const void *)part->w, part->rows, part->k, part->columns);
 }
 
+/* w as it is, in float32, and all columns at once. */
+#define UNPACKED .input = NSA_F32, .panel = 1, .chunk = NSA_WHOLE_CHUNK, .dense = true
+
 static const nsa_linear_engine engines[] = {
-    {"openblas-32", NSA_F32, 32, true, 32, 1, NSA_WHOLE_CHUNK, openblas_32},
-    {"openblas-16", NSA_F32, 16, true, 16, 1, NSA_WHOLE_CHUNK, openblas_16},
-    {"openblas-8", NSA_F32, 8, true, 8, 1, NSA_WHOLE_CHUNK, openblas_8},
-    {"plain", NSA_F32, 8, false, 8, 1, NSA_WHOLE_CHUNK, plain},
+    {.name = "openblas-32", UNPACKED, .tile = 32, .padded = true, .unit = 32, .run = openblas_32},
+    {.name = "openblas-16", UNPACKED, .tile = 16, .padded = true, .unit = 16, .run = openblas_16},
+    {.name = "openblas-8", UNPACKED, .tile = 8, .padded = true, .unit = 8, .run = openblas_8},
+    {.name = "plain", UNPACKED, .tile = 8, .unit = 8, .run = plain},
 };
 
 const nsa_linear_engine *nsa_linear_engine_at(nsa_precision precision, size_t index)
 {
-    const nsa_linear_engine *const *own = nsa_kernels_active()->linear;
+    for (const nsa_linear_engine *const *own = nsa_kernels_active()->linear; *own; own++) {
+        bool fits = (*own)->input == NSA_F32 || precision == NSA_PRECISION_BF16;
 
-    if (precision == NSA_PRECISION_BF16 && own[precision] && nsa_cpu_multiplies_bf16() &&
-        index-- == 0)
-        return own[precision];
-    if (own[NSA_PRECISION_F32] && index-- == 0)
-        return own[NSA_PRECISION_F32];
+        if (fits && (!(*own)->supported || (*own)->supported()) && index-- == 0)
+            return *own;
+    }
     return index < sizeof engines / sizeof *engines ? &engines[index] : NULL;
 }
 

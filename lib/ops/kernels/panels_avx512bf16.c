@@ -11,5 +11,6 @@
 #define ENGINE_NAME "panels-avx512bf16"
 #define ENGINE_INPUT NSA_BF16
 #define ENGINE_INPUT_BYTES 2
+#define ENGINE_SUPPORTED nsa_cpu_has_avx512bf16
 #include "lib/ops/kernels/panels.h"
 #endif
