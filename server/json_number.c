@@ -10,6 +10,8 @@
 #define F32_INFINITY UINT32_C(0x7F800000)
 #define F32_SIGN UINT32_C(0x80000000)
 #define F32_MIN_EXPONENT (-149) /* the least subnormal is 2^-149 */
+#define F32_POWER_MIN (-65)
+#define F32_POWER_MAX 45
 
 /* Any run of this many decimal digits fits 64 bits. */
 #define MAX_DIGITS 19
@@ -169,19 +171,17 @@ static bool round_decimal(uint32_t *bits, const decimal *d)
     uint64_t slack;
 
     /* Below 10^19 * 10^-66, which is less than half of 2^-149. */
-    if (d->digits == 0 || d->exponent < JSON_POWER_MIN) {
+    if (d->digits == 0 || d->exponent < F32_POWER_MIN) {
         *bits = 0;
         return true;
     }
     /* At least 10^46. */
-    if (d->exponent > JSON_POWER_MAX) {
+    if (d->exponent > F32_POWER_MAX) {
         *bits = F32_INFINITY;
         return true;
     }
     shift = __builtin_clzll(d->digits);
-    high = (uint64_t)(((unsigned __int128)(d->digits << shift) *
-                       json_powers[power - JSON_POWER_MIN]) >>
-                      64);
+    high = (uint64_t)(((unsigned __int128)(d->digits << shift) * json_power_of(power).high) >> 64);
     slack = 2 + (d->cut ? UINT64_C(1) << shift : 0);
     /* The value is high * 2^exponent. Drop bits until 24 are left, more for subnormal numbers. */
     exponent = JSON_POWER_LOG2(power) + 1 - shift;

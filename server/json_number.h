@@ -49,11 +49,7 @@ json_number_status json_parse_i64(int64_t *out, const char **next, const char *t
  */
 size_t json_print_f32(char *to, float value);
 
-/**
- * The same for float64 and json_parse_f64(), into at least JSON_F64_BYTES, some forty times slower.
- * Of all the decimals, it looks at those that `value` rounds to. They include the shortest, but for
- * 46 powers of two: each of those is written in 17 digits, where another 16 would read back.
- */
+/* The same for float64 and json_parse_f64(), into at least JSON_F64_BYTES. */
 size_t json_print_f64(char *to, double value);
 
 /* Write `value` to `to`, at least JSON_I64_BYTES, without a NUL; returns the length. */

@@ -4,12 +4,13 @@
 #include "tests/unit/support.h"
 
 #include <float.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define RANDOM_COUNT 300000
+#define RANDOM_COUNT 1000000
 
 static uint64_t bits_of(double value)
 {
@@ -269,31 +270,53 @@ static void test_style(void **state)
     }
 }
 
-/* The significant digits in `text`. */
-static int count_digits(const char *text)
+/* The significant digits in `text`, as a number, and the power of ten of the last. */
+static uint64_t significant(int *power, const char *text)
 {
-    int count = 0;
-    int zeros = 0; /* that have come since, and count if another digit does */
+    uint64_t digits = 0;
+    bool behind = false; /* the point */
+    int zeros = 0;       /* that have come since a digit, and count if another does */
 
+    *power = 0;
     for (; *text && *text != 'e'; text++) {
-        if (*text == '0')
-            zeros += count > 0;
-        if (*text < '1' || *text > '9')
+        if (*text == '.')
+            behind = true;
+        if (*text < '0' || *text > '9')
             continue;
-        count += zeros + 1;
-        zeros = 0;
+        *power -= behind;
+        zeros++;
+        if (*text == '0')
+            continue;
+        for (; zeros > 0; zeros--)
+            digits *= 10;
+        digits += (uint64_t)(*text - '0');
     }
-    return count;
+    *power += zeros + (*text == 'e' ? atoi(text + 1) : 0);
+    return digits;
 }
 
-/* It reads back, stays in its room, and rounded to one digit less is another number. */
+static double power_of_ten_times(uint64_t digits, int power)
+{
+    char text[60];
+
+    snprintf(text, sizeof text, "%llue%d", (unsigned long long)digits, power);
+    return strtod(text, NULL);
+}
+
+/*
+ * It reads back and stays in its room. It is the shortest: no decimal with a digit less, above or
+ * below, does. It is the nearest: if the value rounded to as many digits reads back, it is that.
+ * (It need not below a power of two, where the doubles on one side are closer.)
+ */
 static void check_printed(double value)
 {
     char text[JSON_F64_BYTES + 8];
-    char shorter[40];
+    char rounded[40];
     const char *next;
     double back = 0;
-    int count;
+    uint64_t digits;
+    int power;
+    int rounded_power;
     size_t size;
 
     memset(text, '#', sizeof text);
@@ -303,14 +326,20 @@ static void check_printed(double value)
         assert_int_equal('#', text[i]);
     text[size] = '\0';
     if (json_parse_f64(&back, &next, text, text + size) != JSON_NUMBER_OK || next != text + size ||
-        bits_of(back) != bits_of(value))
+        bits_of(back) != bits_of(value) || bits_of(strtod(text, NULL)) != bits_of(value))
         fail_msg("%a printed as %s", value, text);
-    count = count_digits(text);
-    if (count <= 1)
+    value = fabs(value);
+    digits = significant(&power, text);
+    for (uint64_t up = 0; up < 2 && digits > 9; up++) {
+        if (power_of_ten_times(digits / 10 + up, power + 1) == value)
+            fail_msg("%a printed as %s: %llue%d is shorter", value, text,
+                     (unsigned long long)(digits / 10 + up), power + 1);
+    }
+    snprintf(rounded, sizeof rounded, "%.*e", snprintf(NULL, 0, "%" PRIu64, digits) - 1, value);
+    if (strtod(rounded, NULL) != value)
         return;
-    snprintf(shorter, sizeof shorter, "%.*e", count - 2, value);
-    if (strtod(shorter, NULL) == value)
-        fail_msg("%a printed as %s: %s is shorter", value, text, shorter);
+    if (significant(&rounded_power, rounded) != digits || rounded_power != power)
+        fail_msg("%a printed as %s: %s is nearer", value, text, rounded);
 }
 
 static void test_random_doubles(void **state)
@@ -343,6 +372,19 @@ static void test_doubles_at_boundaries(void **state)
     }
     for (uint64_t bits = 1; bits < 2000; bits++)
         check_printed(double_of(bits));
+    /* Where decimals of the same exponent are midway between doubles, or on them. */
+    for (int shift = 0; shift < 11; shift++) {
+        for (uint64_t value = 0; value < 1000; value++)
+            check_printed((double)((UINT64_C(1) << 53 << shift) + (value << shift)));
+    }
+    for (int power = -323; power <= 308; power++) {
+        for (uint64_t digits = 1; digits < 100; digits++) {
+            double value = power_of_ten_times(digits, power);
+
+            if (isfinite(value))
+                check_printed(value);
+        }
+    }
 }
 
 int main(void)

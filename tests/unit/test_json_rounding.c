@@ -45,19 +45,22 @@ static void expect_bits(const char *text, uint32_t bits)
     assert_ptr_equal(text + strlen(text), next);
 }
 
-/* Entries are the first 64 bits of 2^320 times or divided by ten, again and again. */
+/* Entries are the first 128 bits of 2^1280 times or divided by ten, again and again. */
 static void test_powers(void **state)
 {
+    enum { WORDS = 80, START = 1280 };
+
     (void)state;
     for (int k = JSON_POWER_MIN; k <= JSON_POWER_MAX; k++) {
-        uint32_t words[16] = {[10] = 1}; /* 2^320, the least significant word first */
-        uint64_t first = 0;
-        int top = 511;
+        uint32_t words[WORDS] = {[START / 32] = 1}; /* the least significant word first */
+        json_power got = json_power_of(k);
+        json_power first = {0, 0};
+        int top = WORDS * 32 - 1;
 
         for (int i = 0; i < k; i++) {
             uint64_t carry = 0;
 
-            for (int w = 0; w < 16; w++) {
+            for (int w = 0; w < WORDS; w++) {
                 carry += (uint64_t)words[w] * 10;
                 words[w] = (uint32_t)carry;
                 carry >>= 32;
@@ -66,7 +69,7 @@ static void test_powers(void **state)
         for (int i = 0; i < -k; i++) {
             uint64_t rest = 0;
 
-            for (int w = 15; w >= 0; w--) {
+            for (int w = WORDS - 1; w >= 0; w--) {
                 rest = rest << 32 | words[w];
                 words[w] = (uint32_t)(rest / 10);
                 rest %= 10;
@@ -74,10 +77,14 @@ static void test_powers(void **state)
         }
         while (!(words[top / 32] >> top % 32 & 1))
             top--;
-        for (int bit = top; bit > top - 64; bit--)
-            first = first << 1 | (words[bit / 32] >> bit % 32 & 1);
-        if (json_powers[k - JSON_POWER_MIN] != first || JSON_POWER_LOG2(k) != top - 320)
-            fail_msg("10^%d: expected %016llx * 2^%d", k, (unsigned long long)first, top - 320);
+        for (int bit = top; bit > top - 128; bit--) {
+            first.high = first.high << 1 | first.low >> 63;
+            first.low = first.low << 1 | (words[bit / 32] >> bit % 32 & 1);
+        }
+        if (got.high != first.high || got.low != first.low || JSON_POWER_LOG2(k) != top - START)
+            fail_msg("10^%d: expected %016llx %016llx * 2^%d", k, (unsigned long long)first.high,
+                     (unsigned long long)first.low, top - START);
+        assert_true(got.high != UINT64_MAX && got.low != UINT64_MAX);
     }
 }
 
