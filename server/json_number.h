@@ -24,7 +24,7 @@ typedef enum json_number_status {
  */
 json_number_status json_parse_f32(float *out, const char **next, const char *text, const char *end);
 
-/* The same for float64, several times slower. */
+/* The same for float64. */
 json_number_status json_parse_f64(double *out, const char **next, const char *text,
                                   const char *end);
 

@@ -1,5 +1,6 @@
 #include "server/json_scan.h"
 
+#include "server/json_decimal.h"
 #include "server/json_number.h"
 #include "server/json_text.h"
 
@@ -14,14 +15,19 @@
 /* "[18446744073709551615]" for each level. */
 #define PATH_TEXT_BYTES ((size_t)22 * NSA_MAX_RANK + 1)
 
+typedef struct scanner scanner;
+
 /* What differs between dtypes. */
 typedef struct number_kind {
     const char *name;
-    json_number_status (*read)(void *dst, size_t index, const char **next, const char *text,
-                               const char *end);
+    nsa_status (*scan_row)(scanner *s);
 } number_kind;
 
-typedef struct scanner {
+/* Read the number at `text` into element `index` of `dst`, as json_parse_f32() does. */
+typedef json_number_status read_function(void *dst, size_t index, const char **next,
+                                         const char *text, const char *end);
+
+struct scanner {
     const char *at;
     const char *end;
     const number_kind *kind;
@@ -36,12 +42,12 @@ typedef struct scanner {
     size_t index[NSA_MAX_RANK]; /* of the next element in each open array */
     const char *path;
     nsa_error *err;
-} scanner;
+};
 
-static json_number_status read_f32(void *dst, size_t index, const char **next, const char *text,
-                                   const char *end)
+static inline json_number_status read_f32(void *dst, size_t index, const char **next,
+                                          const char *text, const char *end)
 {
-    return json_parse_f32((float *)dst + index, next, text, end);
+    return json_parse_f32_inline((float *)dst + index, next, text, end);
 }
 
 static json_number_status read_i64(void *dst, size_t index, const char **next, const char *text,
@@ -110,12 +116,6 @@ static json_number_status read_bf16(void *dst, size_t index, const char **next, 
 {
     return read_16((uint16_t *)dst + index, NSA_BF16, next, text, end);
 }
-
-static const number_kind kinds[NSA_DTYPE_COUNT] = {
-    [NSA_F32] = {"a number", read_f32},   [NSA_F16] = {"a number", read_f16},
-    [NSA_BF16] = {"a number", read_bf16}, [NSA_F64] = {"a number", read_f64},
-    [NSA_I64] = {"an integer", read_i64},
-};
 
 /* --- messages ------------------------------------------------------------------------------ */
 
@@ -232,33 +232,78 @@ static nsa_status length_error(const scanner *s)
 
 /* --- scanning ------------------------------------------------------------------------------ */
 
-/* Read numbers up to the bracket that closes the innermost array. */
-static nsa_status scan_row(scanner *s)
+/*
+ * Read numbers up to the bracket that closes the innermost array. In line in one function for each
+ * kind, with `read` known, and the loop's state in variables of its own: that is worth a fifth of
+ * the time.
+ */
+static inline nsa_status scan_row(scanner *s, read_function *read)
 {
     const char *end = s->end;
-    const number_kind *kind = s->kind;
+    const char *at = s->at;
+    void *dst = s->dst;
+    size_t capacity = s->capacity;
+    size_t begin = s->count;
+    size_t count = begin;
+    json_number_status status = JSON_NUMBER_OK;
+    bool more = true;
 
-    for (;;) {
-        json_number_status status;
+    while (more && count < capacity) {
         const char *next;
 
-        if (s->count == s->capacity)
-            return nsa_error_set(s->err, NSA_ELIMIT, "%s: more than %zu numbers", s->path,
-                                 s->capacity);
-        status = kind->read(s->dst, s->count, &next, s->at, end);
-        if (status == JSON_NUMBER_RANGE)
-            return range_error(s);
+        status = read(dst, count, &next, at, end);
         if (status != JSON_NUMBER_OK)
-            return element_error(s);
-        s->rank = s->depth;
-        s->count++;
-        s->index[s->depth - 1]++;
-        s->at = json_skip_space(next, end);
-        if (*s->at != ',')
-            return *s->at == ']' ? NSA_OK : separator_error(s);
-        s->at = json_skip_space(s->at + 1, end);
+            break;
+        count++;
+        at = *next == ',' ? next : json_skip_space(next, end);
+        more = *at == ',';
+        if (more)
+            at = json_skip_space(at + 1, end);
     }
+    s->at = at;
+    s->count = count;
+    s->index[s->depth - 1] += count - begin;
+    if (count > begin)
+        s->rank = s->depth;
+    if (status == JSON_NUMBER_RANGE)
+        return range_error(s);
+    if (status != JSON_NUMBER_OK)
+        return element_error(s);
+    if (more)
+        return nsa_error_set(s->err, NSA_ELIMIT, "%s: more than %zu numbers", s->path, s->capacity);
+    return *at == ']' ? NSA_OK : separator_error(s);
 }
+
+static nsa_status scan_f32(scanner *s)
+{
+    return scan_row(s, read_f32);
+}
+
+static nsa_status scan_f16(scanner *s)
+{
+    return scan_row(s, read_f16);
+}
+
+static nsa_status scan_bf16(scanner *s)
+{
+    return scan_row(s, read_bf16);
+}
+
+static nsa_status scan_f64(scanner *s)
+{
+    return scan_row(s, read_f64);
+}
+
+static nsa_status scan_i64(scanner *s)
+{
+    return scan_row(s, read_i64);
+}
+
+static const number_kind kinds[NSA_DTYPE_COUNT] = {
+    [NSA_F32] = {"a number", scan_f32},   [NSA_F16] = {"a number", scan_f16},
+    [NSA_BF16] = {"a number", scan_bf16}, [NSA_F64] = {"a number", scan_f64},
+    [NSA_I64] = {"an integer", scan_i64},
+};
 
 /* Pass the bracket that closes the innermost array, and all that follow; then any comma. */
 static nsa_status close_arrays(scanner *s)
@@ -307,7 +352,7 @@ static nsa_status scan(scanner *s)
         } else if (s->depth < s->rank) {
             return element_error(s);
         } else {
-            status = scan_row(s);
+            status = s->kind->scan_row(s);
             if (status != NSA_OK)
                 return status;
         }
