@@ -127,7 +127,7 @@ static inline json_decimal json_read_decimal(const char *whole, const char *end)
     /* Byte by byte: most numbers have one digit here. */
     for (; json_is_digit(*p); p++)
         d.digits = d.digits * 10 + (uint64_t)(*p - '0');
-    if (p == whole || (*whole == '0' && p - whole > 1))
+    if (p == whole || (p - whole > 1 && *whole == '0'))
         return d;
     d.significant = (size_t)(p - whole);
     if (*p == '.') {
