@@ -30,36 +30,17 @@ typedef struct json_decimal {
     size_t significant; /* digits, from the first that is no zero; or some below, if few */
 } json_decimal;
 
-static const uint64_t json_small_powers[] = {1,
-                                             10,
-                                             100,
-                                             1000,
-                                             10000,
-                                             100000,
-                                             1000000,
-                                             10000000,
-                                             100000000,
-                                             1000000000,
-                                             10000000000,
-                                             100000000000,
-                                             1000000000000,
-                                             10000000000000,
-                                             100000000000000,
-                                             1000000000000000,
-                                             10000000000000000};
+static const uint32_t json_small_powers[] = {1, 10, 100, 1000, 10000, 100000, 1000000, 10000000};
 
 static inline bool json_is_digit(char c)
 {
     return (unsigned char)(c - '0') < 10;
 }
 
-/* The number of digits that the eight bytes of `word`, '0' taken off, begin with. */
-static inline unsigned json_count_digits(uint64_t word)
+/* Bit 7 of each byte of `word`, '0' taken off, that is no digit; exact up to the first of them. */
+static inline uint64_t json_find_other(uint64_t word)
 {
-    /* The first byte over 9 is found by carrying into bit 7. */
-    uint64_t other = ((word + UINT64_C(0x7676767676767676)) | word) & UINT64_C(0x8080808080808080);
-
-    return other ? (unsigned)__builtin_ctzll(other) / 8 : 8;
+    return ((word + UINT64_C(0x7676767676767676)) | word) & UINT64_C(0x8080808080808080);
 }
 
 /*
@@ -92,21 +73,24 @@ static inline uint64_t json_load_digits(const char *p)
 static inline const char *json_read_digits(uint64_t *digits, const char *p, const char *end)
 {
     uint64_t value = *digits;
-    unsigned count = 8;
 
-    while (count == 8 && end - p >= 8) {
+    while (end - p >= 8) {
         uint64_t word = json_load_digits(p);
+        uint64_t other = json_find_other(word);
 
-        count = json_count_digits(word);
-        /* In two steps, because all 64 bits may go. */
-        word = word << 4 * (8 - count) << 4 * (8 - count);
-        value = value * json_small_powers[count] + json_join_digits(word);
-        p += count;
+        if (other) {
+            int count = __builtin_ctzll(other) / 8;
+
+            /* In two steps, because all 64 bits may go. */
+            word = word << 4 * (8 - count) << 4 * (8 - count);
+            *digits = value * json_small_powers[count] + json_join_digits(word);
+            return p + count;
+        }
+        value = value * 100000000 + json_join_digits(word);
+        p += 8;
     }
-    if (count == 8) {
-        for (; json_is_digit(*p); p++)
-            value = value * 10 + (uint64_t)(*p - '0');
-    }
+    for (; json_is_digit(*p); p++)
+        value = value * 10 + (uint64_t)(*p - '0');
     *digits = value;
     return p;
 }
