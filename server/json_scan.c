@@ -234,8 +234,7 @@ static nsa_status length_error(const scanner *s)
 
 /*
  * Read numbers up to the bracket that closes the innermost array. In line in one function for each
- * kind, with `read` known, and the loop's state in variables of its own: that is worth a fifth of
- * the time.
+ * kind, with `read` known, and the loop's state in variables of its own: 2 ns a number of 15.
  */
 static inline nsa_status scan_row(scanner *s, read_function *read)
 {
