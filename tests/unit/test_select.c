@@ -1,19 +1,21 @@
-/* select against a full stable sort, on rows of every kind. */
+/* select against a full stable sort, on rows of every kind, by every kernel that runs here. */
 #include "tests/unit/support.h"
 
 #include <inttypes.h>
 #include <math.h>
+#include <nsa/cpu.h>
 #include <nsa/model.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static nsa_model *model;
 
 /* --- rows ---------------------------------------------------------------------------------- */
 
 enum { ROW_FLOATS, ROW_TIES, ROW_SPECIAL, ROW_ANY_BITS, ROW_UP, ROW_DOWN, ROW_EQUAL, ROW_NAN };
-enum { ROW_KINDS = ROW_NAN + 1 };
+enum { ROW_SAW = ROW_NAN + 1, ROW_COMB, ROW_KINDS };
 
 /* Score `i` of `n` in a row of `kind`, before it is made a `dtype`. */
 static float score(size_t i, size_t n, size_t kind, uint64_t *random)
@@ -33,6 +35,10 @@ static float score(size_t i, size_t n, size_t kind, uint64_t *random)
         return -3.0f;
     case ROW_NAN:
         return random_u64(random) & 1 ? NAN : -NAN;
+    case ROW_SAW:
+        return (float)(i % 64);
+    case ROW_COMB: /* the greatest scores in a few places of a period of 48 */
+        return random_float(random) + (i % 48 < 17 ? 2.0f : 0.0f);
     default:
         return random_float(random);
     }
@@ -113,20 +119,34 @@ static void check_rows(const nsa_request *request)
     }
 }
 
-/* Select k of each of `rows` rows of n, from an unaligned address, and check. */
+/* Select k of each of `rows` rows of n, from an unaligned address, by each kernel, and check. */
 static void check_select(nsa_dtype dtype, size_t rows, size_t n, size_t k, size_t kind,
                          uint64_t *random)
 {
     size_t row_bytes = n * nsa_dtype_size(dtype);
     unsigned char *memory = malloc(rows * row_bytes + 1);
     nsa_request request = {.params = {(int64_t)k, 1}, .input = {memory + 1, dtype, {2, {rows, n}}}};
+    nsa_request other = request;
 
     assert_non_null(memory);
     for (size_t row = 0; row < rows; row++)
         fill_row(memory + 1 + row * row_bytes, dtype, n, kind, random);
+    assert_status(NSA_OK, nsa_cpu_use("portable", NULL));
     plan_outputs(&request, model);
     run_whole(model, &request);
     check_rows(&request);
+    for (size_t table = 1; nsa_cpu_supported(table); table++) {
+        assert_status(NSA_OK, nsa_cpu_use(nsa_cpu_supported(table), NULL));
+        plan_outputs(&other, model);
+        run_whole(model, &other);
+        for (size_t i = 0; i < 2; i++) {
+            if (memcmp(request.outputs[i].data, other.outputs[i].data,
+                       output_bytes(&request, i) + 1) != 0)
+                fail_msg("%s: %s (%zu, %zu), k %zu, kind %zu: not as portable", nsa_cpu_kernel(),
+                         nsa_dtype_name(dtype), rows, n, k, kind);
+        }
+        free_outputs(&other);
+    }
     free_outputs(&request);
     free(memory);
 }
@@ -149,7 +169,7 @@ static void test_random_rows(void **state)
         size_t n = run % 3 == 0 ? random_below(&random, 9) : random_below(&random, 600);
         size_t k = choose_k(n, &random);
 
-        check_select((nsa_dtype)(run % 4), 1 + random_below(&random, 3), n, k,
+        check_select((nsa_dtype)(run % 4), 1 + random_below(&random, 19), n, k,
                      random_below(&random, ROW_KINDS), &random);
     }
 }
@@ -159,21 +179,59 @@ static void test_every_k(void **state)
     uint64_t random = 2;
 
     (void)state;
-    for (size_t n = 0; n <= 34; n++) {
+    for (size_t n = 0; n <= 67; n++) {
         for (size_t k = 0; k <= n; k++)
-            check_select((nsa_dtype)(k % 4), 1, n, k, n % ROW_KINDS, &random);
+            check_select((nsa_dtype)(k % 4), 1 + (n + k) % 9, n, k,
+                         random_below(&random, ROW_KINDS), &random);
     }
 }
 
-/* Across the chunks of 256 that rows are widened in. */
+/* A vector's worth of rows, one more or less, and none, for the networks of 8 and of 16. */
+static void test_every_row_count(void **state)
+{
+    static const size_t sizes[][2] = {{5, 3}, {32, 8}, {64, 16}, {70, 9}, {300, 7}, {1030, 16}};
+    uint64_t random = 8;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        for (size_t rows = 1; rows <= 18; rows++) {
+            for (size_t dtype = 0; dtype < 4; dtype++)
+                check_select((nsa_dtype)dtype, rows, sizes[i][0], sizes[i][1],
+                             random_below(&random, ROW_KINDS), &random);
+        }
+    }
+}
+
+/* Where one way of selecting ends and another begins: in k, in n, in what is kept of a row. */
+static void test_class_edges(void **state)
+{
+    static const size_t lengths[] = {7,   8,   9,   15,  16,   17,   63,   64,   65,   127, 128,
+                                     129, 130, 255, 256, 1023, 1024, 1025, 4095, 4096, 4097};
+    static const size_t counts[] = {1,  7,  8,  9,   15,   16,   17,   31,   32,
+                                    63, 64, 65, 128, 1023, 2047, 2048, 2049, 4096};
+    uint64_t random = 9;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        for (size_t j = 0; j < sizeof counts / sizeof *counts && counts[j] <= lengths[i]; j++) {
+            for (size_t kind = 0; kind < ROW_KINDS; kind++) {
+                check_select((nsa_dtype)((i + j) % 4), 1, lengths[i], counts[j], kind, &random);
+                if (lengths[i] < 1100)
+                    check_select(NSA_F32, 5, lengths[i], counts[j], kind, &random);
+            }
+        }
+    }
+}
+
+/* Across the chunks of 128 or 256 that rows are widened in. */
 static void test_chunk_edges(void **state)
 {
-    static const size_t edges[] = {255, 256, 257, 511, 512, 513};
+    static const size_t edges[] = {127, 128, 129, 255, 256, 257, 511, 512, 513};
     uint64_t random = 3;
 
     (void)state;
-    for (size_t i = 0; i < 6; i++) {
-        for (size_t j = 0; j < 6; j++) {
+    for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
+        for (size_t j = 0; j <= i; j++) {
             if (edges[j] <= edges[i])
                 check_select(NSA_F32, 1, edges[i], edges[j], (i + j) % ROW_KINDS, &random);
         }
@@ -183,7 +241,8 @@ static void test_chunk_edges(void **state)
 static void test_long_rows(void **state)
 {
     static const size_t sizes[][2] = {
-        {131072, 64}, {131072, 131072}, {99991, 50000}, {65537, 1}, {65536, 65535}};
+        {131072, 64},  {131072, 131072}, {99991, 50000}, {65537, 1},   {65536, 65535},
+        {65536, 2048}, {65535, 2049},    {100000, 20},   {1 << 20, 9}, {(1 << 20) + 1, 9}};
     uint64_t random = 4;
 
     (void)state;
@@ -191,6 +250,71 @@ static void test_long_rows(void **state)
         check_select((nsa_dtype)(i % 4), 1, sizes[i][0], sizes[i][1], i % ROW_KINDS, &random);
         check_select(NSA_F32, 1, sizes[i][0], sizes[i][1], ROW_UP, &random);
         check_select(NSA_F32, 1, sizes[i][0], sizes[i][1], ROW_DOWN, &random);
+        check_select(NSA_F32, 1, sizes[i][0], sizes[i][1], ROW_COMB, &random);
+    }
+}
+
+/* `bytes` that end where the pages that may be touched end; unmap() gives them back. */
+static unsigned char *map_before_guard(size_t bytes)
+{
+    const size_t page = 4096;
+    size_t whole = (bytes + page - 1) / page * page;
+    unsigned char *base =
+        mmap(NULL, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    assert_ptr_not_equal(MAP_FAILED, base);
+    assert_int_equal(0, mprotect(base + whole, page, PROT_NONE));
+    return base + whole - bytes;
+}
+
+static void unmap(unsigned char *memory, size_t bytes)
+{
+    const size_t page = 4096;
+    size_t before = (uintptr_t)memory % page;
+
+    munmap(memory - before, (bytes + page - 1) / page * page + page);
+}
+
+/* Nothing is read past the scores or written past the indices, nor before them. */
+static void test_bounds(void **state)
+{
+    static const size_t lengths[] = {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 65, 127, 129, 1025, 2500};
+    uint64_t random = 10;
+
+    (void)state;
+    for (size_t run = 0; run < 15 * 4 * 6; run++) {
+        nsa_dtype dtype = (nsa_dtype)(run % 4);
+        size_t n = lengths[run / 4 % 15];
+        size_t rows = 1 + random_below(&random, 12);
+        size_t k = 1 + random_below(&random, run % 2 == 0 && n > 16 ? 16 : n);
+        size_t score_bytes = rows * n * nsa_dtype_size(dtype);
+        size_t index_bytes = (rows * k + 1) * sizeof(int64_t);
+        unsigned char *scores = map_before_guard(score_bytes);
+        unsigned char *memory = map_before_guard(index_bytes);
+        int64_t *indices = (int64_t *)(void *)memory;
+
+        fill_row(scores, dtype, rows * n, run % ROW_KINDS, &random);
+        for (size_t table = 0; nsa_cpu_supported(table); table++) {
+            assert_status(NSA_OK, nsa_cpu_use(nsa_cpu_supported(table), NULL));
+            indices[0] = INT64_C(0x5A5A5A5A5A5A5A5A);
+            nsa_kernels_active()->select_rows(indices + 1, scores, dtype, rows, n, k);
+            assert_int_equal(INT64_C(0x5A5A5A5A5A5A5A5A), indices[0]);
+        }
+        unmap(memory, index_bytes);
+        unmap(scores, score_bytes);
+    }
+}
+
+/* A model made with each kernel passes its self-check. */
+static void test_self_check(void **state)
+{
+    (void)state;
+    for (size_t table = 0; nsa_cpu_supported(table); table++) {
+        nsa_model *other;
+
+        assert_status(NSA_OK, nsa_cpu_use(nsa_cpu_supported(table), NULL));
+        assert_status(NSA_OK, nsa_model_create(&other, NSA_SELECT, NULL));
+        nsa_model_unref(other);
     }
 }
 
@@ -359,11 +483,13 @@ static void test_cheap(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_rows), cmocka_unit_test(test_every_k),
-        cmocka_unit_test(test_chunk_edges), cmocka_unit_test(test_long_rows),
-        cmocka_unit_test(test_reference),   cmocka_unit_test(test_spans),
-        cmocka_unit_test(test_shapes),      cmocka_unit_test(test_nothing_to_do),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_cheap),
+        cmocka_unit_test(test_random_rows),     cmocka_unit_test(test_every_k),
+        cmocka_unit_test(test_every_row_count), cmocka_unit_test(test_class_edges),
+        cmocka_unit_test(test_bounds),          cmocka_unit_test(test_self_check),
+        cmocka_unit_test(test_chunk_edges),     cmocka_unit_test(test_long_rows),
+        cmocka_unit_test(test_reference),       cmocka_unit_test(test_spans),
+        cmocka_unit_test(test_shapes),          cmocka_unit_test(test_nothing_to_do),
+        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_cheap),
     };
     int failed;
 

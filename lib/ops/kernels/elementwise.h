@@ -1,7 +1,7 @@
 /*
  * The element-wise kernels: plain loops for the compiler to vectorise, included once for each ISA
- * by a file that defines KERNELS, the name of its table, KERNELS_NAME, and KERNELS_LINEAR, its
- * engines for matrix multiplication, each with a comma.
+ * by a file that defines KERNELS, the name of its table, KERNELS_NAME, KERNELS_LINEAR, its engines
+ * for matrix multiplication, each with a comma, and KERNELS_SELECT, its select_rows.
  *
  * Vector and scalar arithmetic round alike, so all positions in a row give the same bits. Nothing
  * is contracted (-ffp-contract=off) but where MULTIPLY_ADD says so: all tables with an instruction
@@ -161,4 +161,5 @@ const nsa_kernels KERNELS = {
                  [NSA_F16] = f32_to_f16,
                  [NSA_BF16] = f32_to_bf16,
                  [NSA_F64] = f32_to_f64},
+    .select_rows = KERNELS_SELECT,
 };

@@ -33,6 +33,14 @@ typedef struct nsa_kernels {
     /* nsa_to_f32() and nsa_from_f32(), by the floating dtype. */
     void (*to_f32[NSA_DTYPE_COUNT])(float *restrict dst, const void *restrict src, size_t count);
     void (*from_f32[NSA_DTYPE_COUNT])(void *restrict dst, const float *restrict src, size_t count);
+
+    /*
+     * indices (rows, k) = positions of the k greatest of each row of scores (rows, n), the greatest
+     * first, the lowest index first among equals; 1 <= k <= n <= UINT32_MAX. `scores` is of a
+     * floating dtype, any alignment. Nothing but `indices` is written. At most 64 KiB of stack.
+     */
+    void (*select_rows)(int64_t *indices, const void *scores, nsa_dtype dtype, size_t rows,
+                        size_t n, size_t k);
 } nsa_kernels;
 
 extern const nsa_kernels nsa_kernels_portable;
@@ -146,12 +154,15 @@ static inline uint32_t nsa_score_key(float score)
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-/*
- * indices[0..k) = positions of the k greatest of scores[0..n), greatest first, the lowest index
- * first among equals; k <= n <= UINT32_MAX. `scores` are n elements of a floating dtype, any
- * alignment. Nothing but `indices` is written.
- */
-void nsa_select_row(int64_t *indices, const void *scores, nsa_dtype dtype, size_t n, size_t k);
+/* The kernels' select_rows: the heap takes what vectors are not made for. */
+void nsa_select_rows_heap(int64_t *indices, const void *scores, nsa_dtype dtype, size_t rows,
+                          size_t n, size_t k);
+void nsa_select_rows_avx2(int64_t *indices, const void *scores, nsa_dtype dtype, size_t rows,
+                          size_t n, size_t k);
+void nsa_select_rows_avx512(int64_t *indices, const void *scores, nsa_dtype dtype, size_t rows,
+                            size_t n, size_t k);
+
+/* One row of float32, plainly: k <= n. */
 void nsa_select_row_ref(int64_t *indices, const float *scores, size_t n, size_t k);
 
 /* The weights of a compress model as the reference reads them. */

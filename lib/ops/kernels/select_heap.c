@@ -46,14 +46,12 @@ static void heap_sort_descending(uint64_t *heap, size_t count)
     }
 }
 
-void nsa_select_row(int64_t *indices, const void *scores, nsa_dtype dtype, size_t n, size_t k)
+static void select_row(int64_t *indices, const void *scores, nsa_dtype dtype, size_t n, size_t k)
 {
     uint64_t *heap = (uint64_t *)indices;
     size_t element_bytes = nsa_dtype_size(dtype);
     float chunk[CHUNK];
 
-    if (k == 0)
-        return;
     for (size_t begin = 0; begin < n; begin += CHUNK) {
         size_t count = n - begin < CHUNK ? n - begin : CHUNK;
         size_t i = 0;
@@ -76,4 +74,13 @@ void nsa_select_row(int64_t *indices, const void *scores, nsa_dtype dtype, size_
     heap_sort_descending(heap, k);
     for (size_t rank = 0; rank < k; rank++)
         indices[rank] = (int64_t)(UINT32_MAX - (uint32_t)heap[rank]);
+}
+
+void nsa_select_rows_heap(int64_t *indices, const void *scores, nsa_dtype dtype, size_t rows,
+                          size_t n, size_t k)
+{
+    size_t row_bytes = n * nsa_dtype_size(dtype);
+
+    for (size_t row = 0; row < rows; row++)
+        select_row(indices + row * k, (const char *)scores + row * row_bytes, dtype, n, k);
 }
