@@ -67,7 +67,8 @@ static inline size_t keys_keep(int32_t *kept, uint32_t *kept_positions, __m512i 
 
     _mm512_storeu_si512(kept, _mm512_maskz_compress_epi32(mask, keys));
     _mm512_storeu_si512(kept_positions, _mm512_maskz_compress_epi32(mask, positions));
-    return (size_t)__builtin_popcount(mask);
+    /* _cvtmask16_u32(): of a mask that it keeps in memory GCC 12 else counts 32 bits, not 16. */
+    return (size_t)__builtin_popcount(_cvtmask16_u32(mask));
 }
 
 /*
