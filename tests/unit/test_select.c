@@ -47,6 +47,7 @@ static float score(size_t i, size_t n, size_t kind, uint64_t *random)
 /* Fill `row` (n) of `dtype`; NaN gets many payloads. */
 static void fill_row(unsigned char *row, nsa_dtype dtype, size_t n, size_t kind, uint64_t *random)
 {
+    static const uint32_t least_nan = 0x7F800001;
     size_t size = nsa_dtype_size(dtype);
 
     for (size_t i = 0; i < n; i++) {
@@ -58,6 +59,8 @@ static void fill_row(unsigned char *row, nsa_dtype dtype, size_t n, size_t kind,
             memcpy(row + i * size, &bits, size);
         if (isnan(value))
             row[i * size] = (unsigned char)bits;
+        if (isnan(value) && dtype == NSA_F32 && bits >> 62 == 0)
+            memcpy(row + i * size, &least_nan, sizeof least_nan);
     }
 }
 
@@ -205,8 +208,8 @@ static void test_every_row_count(void **state)
 /* Where one way of selecting ends and another begins: in k, in n, in what is kept of a row. */
 static void test_class_edges(void **state)
 {
-    static const size_t lengths[] = {7,   8,   9,   15,  16,   17,   63,   64,   65,   127, 128,
-                                     129, 130, 255, 256, 1023, 1024, 1025, 4095, 4096, 4097};
+    static const size_t lengths[] = {7,   8,   9,   15,  16,  17,  63,   64,   65,   127,  128, 129,
+                                     130, 255, 256, 511, 512, 513, 1023, 1024, 1025, 4096, 4097};
     static const size_t counts[] = {1,  7,  8,  9,   15,   16,   17,   31,   32,
                                     63, 64, 65, 128, 1023, 2047, 2048, 2049, 4096};
     uint64_t random = 9;
@@ -223,7 +226,7 @@ static void test_class_edges(void **state)
     }
 }
 
-/* Across the chunks of 128 or 256 that rows are widened in. */
+/* Across the chunks of 64 or 256 that rows are widened in. */
 static void test_chunk_edges(void **state)
 {
     static const size_t edges[] = {127, 128, 129, 255, 256, 257, 511, 512, 513};

@@ -34,6 +34,7 @@
 #define ENTRY_SHIFT 20
 #define ENTRY_BIAS ((INT64_C(0x3FF) << 52) + (INT64_C(1) << 51))
 
+#define NETWORK_MAX_N 512
 #define SELECT_ROWS nsa_select_rows_avx2
 
 /* select_key() of eight scores. */
@@ -64,6 +65,14 @@ static inline __m256i keys_load_part(const unsigned char *scores, size_t count)
     return _mm256_blendv_epi8(
         _mm256_set1_epi32(INT32_MIN),
         keys_of(_mm256_maskload_epi32((const int *)(const void *)scores, mask)), mask);
+}
+
+/* How many keys are `bound` or above. */
+static inline size_t keys_reach(__m256i keys, __m256i bound)
+{
+    __m256i below = _mm256_cmpgt_epi32(bound, keys);
+
+    return 8 - (size_t)__builtin_popcount((unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(below)));
 }
 
 /* The set bits of a mask of four, the lowest first. */

@@ -28,6 +28,7 @@
 #define ENTRY_SHIFT 32
 #define ENTRY_BIAS 0
 
+#define NETWORK_MAX_N 1024
 #define SELECT_ROWS nsa_select_rows_avx512
 
 /* select_key() of sixteen scores. */
@@ -57,6 +58,12 @@ static inline __m512i keys_positions(uint32_t first)
 {
     return _mm512_add_epi32(_mm512_set1_epi32((int)first),
                             _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
+}
+
+/* How many keys are `bound` or above. */
+static inline size_t keys_reach(__m512i keys, __m512i bound)
+{
+    return (size_t)__builtin_popcount(_cvtmask16_u32(_mm512_cmpge_epi32_mask(keys, bound)));
 }
 
 /* Store the keys above `bound` and their positions, densely; up to a whole vector is written. */

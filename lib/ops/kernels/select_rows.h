@@ -6,8 +6,9 @@
  * its name says; loads and stores take any alignment vec_sort, vec_clean, vec_store_part, transpose
  *   ENTRY_SHIFT   bits below the key; ENTRY_BIAS: what an entry of key 0 has besides the index
  *   keys_vec      a vector of KEY_LANES keys, see select_key()
- *   keys_load, keys_load_part, keys_positions, keys_keep, KEYS_...
+ *   keys_load, keys_load_part, keys_positions, keys_reach, keys_keep, KEYS_...
  *   columns_of    entries of LANES rows, transposed
+ *   NETWORK_MAX_N the longest rows that networks are the faster way for
  *   SELECT_ROWS   the name of the kernel
  *
  * Few of each row: LANES rows at once, one in each lane, by sorting networks. What a network does
@@ -23,14 +24,14 @@
 #include <string.h>
 
 /* Scores of a row that are widened to float32 at a time. */
-#define CHUNK 128
+#define CHUNK 64
 
 #define NETWORK_MAX_K 16
-#define NETWORK_MAX_N 1024
 
 #define SORT_MAX_K 2048
 #define SORT_MAX_N (UINT32_C(1) << 20)
 #define ENTRIES_MIN 128
+#define STAGED_MAX 512
 #define ENTRIES_MAX (2 * SORT_MAX_K)
 
 #define INDEX_MASK ((INT64_C(1) << ENTRY_SHIFT) - 1)
@@ -232,20 +233,23 @@ static void sort_padded(uint64_t *entries, size_t count)
     sort_entries(entries, (count + LANES - 1) / LANES);
 }
 
-/* The k-th greatest of keys, bit by bit; or any that k or more reach. */
+/*
+ * The k-th greatest of keys (count, whole vectors), bit by bit, or a less one as soon as few more
+ * than k reach it.
+ */
 static int32_t kth_key(const int32_t *keys, size_t count, size_t k)
 {
     uint32_t kth = 0;
 
     for (uint32_t bit = UINT32_C(1) << 31; bit > 0; bit >>= 1) {
-        int32_t bound = (int32_t)((kth | bit) ^ UINT32_C(0x80000000));
-        uint32_t reached = 0;
+        keys_vec bound = KEYS_SPREAD((int32_t)((kth | bit) ^ UINT32_C(0x80000000)));
+        size_t reached = 0;
 
-        for (size_t i = 0; i < count; i++)
-            reached += keys[i] >= bound;
+        for (size_t i = 0; i < count; i += KEY_LANES)
+            reached += keys_reach(*(const keys_vec *)(keys + i), bound);
         if (reached >= k)
             kth |= bit;
-        if (reached == k)
+        if (reached >= k && reached <= k + k / 8)
             break;
     }
     return (int32_t)(kth ^ UINT32_C(0x80000000));
@@ -284,60 +288,82 @@ static int32_t lower_bound(const unsigned char *scores, nsa_dtype dtype, size_t 
     return kth_key(maxima, groups, k);
 }
 
-/* Append the entries of a chunk's keys above `bound`; the index of the first is `begin`. */
-static size_t append(uint64_t *entries, const unsigned char *from, size_t begin, size_t count,
-                     int32_t bound)
+/* What was found of a row so far: entries, and keys and positions that are yet to become entries.
+ */
+struct found {
+    _Alignas(64) uint64_t entries[ENTRIES_MAX + STAGED_MAX + LANES];
+    int32_t keys[STAGED_MAX + KEY_LANES];
+    uint32_t positions[STAGED_MAX + KEY_LANES];
+    size_t filled, staged;
+};
+
+/* Stage the keys above `bound` of a chunk, the index of whose first score is `begin`. */
+INLINE void stage_chunk(struct found *found, const unsigned char *from, size_t begin, size_t count,
+                        int32_t bound)
 {
-    int32_t kept[CHUNK + KEY_LANES];
-    uint32_t positions[CHUNK + KEY_LANES];
-    size_t kept_count = 0;
+    size_t staged = found->staged;
 
     for (size_t i = 0; i < count; i += KEY_LANES) {
         keys_vec keys = count - i >= KEY_LANES
                             ? keys_load(from + i * sizeof(float))
                             : keys_load_part(from + i * sizeof(float), count - i);
 
-        kept_count += keys_keep(kept + kept_count, positions + kept_count, keys,
-                                keys_positions((uint32_t)(begin + i)), KEYS_SPREAD(bound));
+        staged += keys_keep(found->keys + staged, found->positions + staged, keys,
+                            keys_positions((uint32_t)(begin + i)), KEYS_SPREAD(bound));
     }
-    for (size_t i = 0; i < kept_count; i += LANES) {
-        vec key = VEC_SHIFT_LEFT(VEC_FROM_I32(kept + i), ENTRY_SHIFT);
-        vec index = VEC_FROM_I32(positions + i);
+    found->staged = staged;
+}
+
+/* Make entries of what is staged. */
+static void flush(struct found *found)
+{
+    uint64_t *entries = found->entries + found->filled;
+
+    for (size_t i = 0; i < found->staged; i += LANES) {
+        vec key = VEC_SHIFT_LEFT(VEC_FROM_I32(found->keys + i), ENTRY_SHIFT);
+        vec index = VEC_FROM_I32(found->positions + i);
 
         VEC_STORE(entries + i, VEC_ADD(key, VEC_SUB(VEC_SPREAD(ENTRY_BIAS + INDEX_MASK), index)));
     }
-    return kept_count;
+    found->filled += found->staged;
+    found->staged = 0;
 }
 
 /* k <= SORT_MAX_K, n <= SORT_MAX_N. */
 static void select_sorted(int64_t *indices, const unsigned char *scores, nsa_dtype dtype, size_t n,
                           size_t k)
 {
-    _Alignas(64) uint64_t entries[ENTRIES_MAX + CHUNK + LANES];
+    struct found found;
     float widened[CHUNK];
     size_t size = nsa_dtype_size(dtype);
-    size_t filled = 0;
     size_t limit = 2 * k > ENTRIES_MIN ? 2 * k : ENTRIES_MIN;
     int32_t least = n <= limit ? INT32_MIN + 1 : lower_bound(scores, dtype, n, k);
     int32_t bound = least - 1;
 
+    found.filled = 0;
+    found.staged = 0;
     for (size_t begin = 0; begin < n; begin += CHUNK) {
         size_t count = n - begin < CHUNK ? n - begin : CHUNK;
         const unsigned char *from = as_f32(widened, scores + begin * size, dtype, count);
 
-        filled += append(entries + filled, from, begin, count, bound);
-        if (filled > limit) {
-            sort_padded(entries, filled);
-            filled = k;
-            least = (int32_t)((int64_t)(entries[k - 1] - (uint64_t)ENTRY_BIAS) >> ENTRY_SHIFT);
+        stage_chunk(&found, from, begin, count, bound);
+        if (found.filled + found.staged > limit) {
+            flush(&found);
+            sort_padded(found.entries, found.filled);
+            found.filled = k;
+            least =
+                (int32_t)((int64_t)(found.entries[k - 1] - (uint64_t)ENTRY_BIAS) >> ENTRY_SHIFT);
+        } else if (found.staged > STAGED_MAX - CHUNK) {
+            flush(&found);
         }
         /* Once there are k, what is no more than equal to the least of them comes after them. */
-        if (filled >= k)
+        if (found.filled + found.staged >= k)
             bound = least;
     }
-    sort_padded(entries, filled);
+    flush(&found);
+    sort_padded(found.entries, found.filled);
     for (size_t rank = 0; rank < k; rank++)
-        indices[rank] = INDEX_MASK - ((int64_t)entries[rank] & INDEX_MASK);
+        indices[rank] = INDEX_MASK - ((int64_t)found.entries[rank] & INDEX_MASK);
 }
 
 /* --- the kernel ----------------------------------------------------------------------------- */
