@@ -8,7 +8,6 @@
  */
 #include "lib/ops/compress.h"
 
-#include <math.h>
 #include <nsa/size.h>
 #include <string.h>
 
@@ -117,24 +116,6 @@ static void activate(const struct nsa_compress *compress,
     }
 }
 
-/* y = the biases and the sums, with one NaN for all: which of several survives a sum is up to how
- * it was compiled. */
-static void finish(const struct nsa_compress *compress, const struct nsa_compress_scratch *scratch,
-                   size_t rows)
-{
-    const nsa_mlp *mlp = &compress->mlp;
-
-    for (size_t row = 0; row < rows; row++) {
-        float *y = scratch->y + row * scratch->out_width;
-
-        for (size_t o = 0; o < mlp->out; o++) {
-            float value = y[o] + mlp->b2[o];
-
-            y[o] = value != value ? NAN : value;
-        }
-    }
-}
-
 void nsa_compress_tile(const struct nsa_compress *compress,
                        const struct nsa_compress_scratch *scratch, size_t rows)
 {
@@ -173,7 +154,8 @@ void nsa_compress_tile(const struct nsa_compress *compress,
         second.add = begin > 0;
         engine->run(&second);
     }
-    finish(compress, scratch, rows);
+    for (size_t row = 0; row < rows; row++)
+        nsa_kernels_active()->add_bias(scratch->y + row * scratch->out_width, mlp->b2, mlp->out);
 }
 
 /* Where the result of each row of the tile that is being filled belongs. */

@@ -194,7 +194,7 @@ struct operands {
     float x[LONGEST + 8], bias[LONGEST + 8];
 };
 
-enum { OPERATION_ADD = NSA_ACTIVATION_COUNT, OPERATION_ROUND, OPERATION_COUNT };
+enum { OPERATION_ADD = NSA_ACTIVATION_COUNT, OPERATION_ROUND, OPERATION_BIAS, OPERATION_COUNT };
 
 /* out[i] = operation(x[i], bias[i]) */
 static void operate(const nsa_kernels *kernels, size_t operation, float *out, const float *x,
@@ -207,6 +207,8 @@ static void operate(const nsa_kernels *kernels, size_t operation, float *out, co
     memcpy(out, x, count * sizeof *x);
     if (operation == OPERATION_ROUND)
         kernels->round_bf16(out, count);
+    else if (operation == OPERATION_BIAS)
+        kernels->add_bias(out, bias, count);
     else
         kernels->bias_activate[operation](out, bias, count);
 }
@@ -287,6 +289,31 @@ static void test_add_rounds_once(void **state)
             if (want != got && !(isnan(want) && isnan(got)))
                 fail_msg("%s: %.9g + %.9g is %.9g, expected %.9g", kernels->name, (double)a,
                          (double)b, (double)got, (double)want);
+        }
+    }
+}
+
+/* As add, but that every NaN comes out as the same. */
+static void test_add_bias(void **state)
+{
+    const float nan = float_of(UINT32_C(0x7FC00000));
+    uint64_t random = 6;
+    const nsa_kernels *kernels;
+
+    (void)state;
+    for (size_t table = 0; (kernels = use_table(table)) != NULL; table++) {
+        for (size_t i = 0; i < 20000; i++) {
+            float got;
+            float bias;
+            float want;
+
+            fill_any(&got, 1, &random);
+            fill_any(&bias, 1, &random);
+            if (i % 8 == 0)
+                got = float_of(UINT32_C(0xFF800001) + (uint32_t)i);
+            want = isnan(got + bias) ? nan : got + bias;
+            kernels->add_bias(&got, &bias, 1);
+            assert_memory_equal(&want, &got, sizeof got);
         }
     }
 }
@@ -439,6 +466,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_bits_are_the_same_everywhere),
         cmocka_unit_test(test_bias_is_added_first),
         cmocka_unit_test(test_add_rounds_once),
+        cmocka_unit_test(test_add_bias),
         cmocka_unit_test(test_round_bf16),
         cmocka_unit_test(test_conversions),
         cmocka_unit_test(test_linear_plain),

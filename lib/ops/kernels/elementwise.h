@@ -13,6 +13,8 @@
 #include <math.h>
 #include <string.h>
 
+#define QUIET_NAN UINT32_C(0x7FC00000)
+
 #ifdef __FMA__
 #define MULTIPLY_ADD(a, b, c) fmaf(a, b, c)
 #else
@@ -138,6 +140,15 @@ static void add(float *restrict dst, const float *restrict a, const float *restr
         dst[i] = a[i] + b[i];
 }
 
+static void add_bias(float *restrict y, const float *restrict bias, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits = bits_of(y[i] + bias[i]);
+
+        y[i] = float_of(select_bits((bits & F32_MAGNITUDE) > F32_INFINITY, QUIET_NAN, bits));
+    }
+}
+
 static void round_bf16(float *x, size_t count)
 {
     for (size_t i = 0; i < count; i++)
@@ -151,6 +162,7 @@ const nsa_kernels KERNELS = {
                       [NSA_GELU_TANH] = bias_gelu_tanh,
                       [NSA_SILU] = bias_silu,
                       [NSA_RELU] = bias_relu},
+    .add_bias = add_bias,
     .add = add,
     .round_bf16 = round_bf16,
     .to_f32 = {[NSA_F32] = f32_from_f32,

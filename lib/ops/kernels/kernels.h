@@ -24,6 +24,10 @@ typedef struct nsa_kernels {
     /* x[i] = activation(x[i] + bias[i]) for i < count. x and bias don't overlap. */
     void (*bias_activate[NSA_ACTIVATION_COUNT])(float *x, const float *bias, size_t count);
 
+    /* y[i] += bias[i] for i < count, with one NaN for all: which of several survives a sum is up to
+     * how it was compiled. y and bias don't overlap. */
+    void (*add_bias)(float *y, const float *bias, size_t count);
+
     /* dst[i] = a[i] + b[i] for i < count. dst overlaps neither. */
     void (*add)(float *dst, const float *a, const float *b, size_t count);
 

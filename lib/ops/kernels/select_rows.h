@@ -1,15 +1,18 @@
 /*
  * Selection with vectors, included once for each ISA by a file that defines
  *
- *   vec           a vector of LANES entries: 64-bit integers of a score's key above its
- * complemented index, so that all of a row are distinct and "greater" is "comes first" VEC_... what
- * its name says; loads and stores take any alignment vec_sort, vec_clean, vec_store_part, transpose
- *   ENTRY_SHIFT   bits below the key; ENTRY_BIAS: what an entry of key 0 has besides the index
- *   keys_vec      a vector of KEY_LANES keys, see select_key()
- *   keys_load, keys_load_part, keys_positions, keys_reach, keys_keep, KEYS_...
- *   columns_of    entries of LANES rows, transposed
- *   NETWORK_MAX_N the longest rows that networks are the faster way for
- *   SELECT_ROWS   the name of the kernel
+ *   vec            a vector of LANES entries: 64-bit integers of a score's key above its
+ *                  complemented index, so that all of a row differ and "greater" is "comes first"
+ *   VEC_...        what the name says; loads and stores take any alignment
+ *   ENTRY_SHIFT    bits below the key
+ *   ENTRY_BIAS     what an entry of key 0 has besides the index
+ *   keys_vec       a vector of KEY_LANES keys: the scores' order as 32-bit integers
+ *   KEYS_...       what the name says
+ *   keys_...()     load scores as keys, count those that reach a bound, keep those above one
+ *   columns_of()   entries of LANES rows, transposed
+ *   vec_...()      sort a vector, clean a bitonic one, store a part of one
+ *   NETWORK_MAX_N  the longest rows for which networks are the faster way
+ *   SELECT_ROWS    the name of the kernel
  *
  * Few of each row: LANES rows at once, one in each lane, by sorting networks. What a network does
  * depends on no score, so every row takes the same time.
@@ -44,7 +47,7 @@ INLINE const unsigned char *as_f32(float *widened, const unsigned char *scores, 
 {
     if (dtype == NSA_F32)
         return scores;
-    nsa_to_f32(widened, scores, dtype, count);
+    nsa_kernels_active()->to_f32[dtype](widened, scores, count);
     return (const unsigned char *)widened;
 }
 
