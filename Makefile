@@ -142,9 +142,24 @@ $(INTEGRATION_BIN): $(INTEGRATION_SRC:%.c=$(B)/%.o) $(SUPPORT_SRC:%.c=$(B)/%.o) 
 $(B)/options_markdown: $(B)/tests/options_markdown.o $(UNIT_OBJ) $(LIBNSA)
 	$(CC) $(LDFLAGS_$(MODE)) $(WRAP) -o $@ $^ $(SERVER_LIBS) $(call pkg,libs,cmocka)
 
-BENCH := $(B)/bench
-$(BENCH): $(B)/tests/bench/bench.o $(SUPPORT_SRC:%.c=$(B)/%.o) $(LIBNSA)
-	$(CC) $(LDFLAGS_$(MODE)) $(WRAP) -o $@ $^ $(LIB_LIBS) $(call pkg,libs,cmocka)
+# The programs that measure; tests/bench/bench.py runs them.
+BENCH_SRC := $(wildcard tests/bench/*.c)
+BENCH_PEAK_SRC := $(wildcard tests/bench/peak*.c)
+BENCH_PROGRAMS := $(B)/bench_kernels $(B)/bench_load $(B)/bench_bare
+bench_obj = $(patsubst %,$(B)/tests/bench/%.o,$(1))
+
+$(B)/tests/bench/peak_avx2.o: ISA_CFLAGS := -mavx2 -mfma
+$(B)/tests/bench/peak_avx512.o: ISA_CFLAGS := -mavx512f -mavx512dq
+$(B)/tests/bench/peak_bf16.o: ISA_CFLAGS := -mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx512bf16
+$(B)/bench_kernels: $(call bench_obj,kernels measure protocol) $(BENCH_PEAK_SRC:%.c=$(B)/%.o) \
+                    $(LIBNSA)
+$(B)/bench_load: $(call bench_obj,load load_run load_cpu measure protocol)
+$(B)/bench_bare: $(call bench_obj,bare measure)
+$(B)/bench_bare: BENCH_LIBS = $(call pkg,libs,libmicrohttpd)
+$(B)/bench_dnnl: $(call bench_obj,peer_dnnl measure protocol) $(LIBNSA)
+$(B)/bench_dnnl: BENCH_LIBS = -ldnnl
+$(BENCH_PROGRAMS) $(B)/bench_dnnl:
+	$(CC) $(LDFLAGS_$(MODE)) $(LDFLAGS) -o $@ $^ $(BENCH_LIBS) $(LIB_LIBS)
 
 # What one mode's tests need.
 .PHONY: test-programs
@@ -162,16 +177,21 @@ check-gelu: $(B)/unit/test_kernels
 # Every source compiled by clang as well, for its warnings.
 .PHONY: objects
 objects: $(LIB_OBJ) $(SERVER_OBJ) $(UNIT_SRC:%.c=$(B)/%.o) $(SUPPORT_SRC:%.c=$(B)/%.o) \
-         $(INTEGRATION_SRC:%.c=$(B)/%.o) $(TOOL_SRC:%.c=$(B)/%.o)
+         $(INTEGRATION_SRC:%.c=$(B)/%.o) $(TOOL_SRC:%.c=$(B)/%.o) \
+         $(filter-out %/peer_dnnl.o,$(BENCH_SRC:%.c=$(B)/%.o))
 
 # --- the rest --------------------------------------------------------------------------------
 
 FORMATTED := $(shell git ls-files '*.c' '*.h' 2>/dev/null)
 
-# These two variables, where set, make OpenBLAS slower.
+# BENCH_QUICK=1: a look at everything, for half a minute; its figures are too short to mean much.
+# The two variables, where set, make OpenBLAS slower.
+BENCH_ENV := env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE
+BENCH_OUT = build/bench$(if $(BENCH_QUICK),-quick).json
+BENCH_FLAGS = --nsad $(NSAD) --programs $(B) $(if $(BENCH_QUICK),--quick)
 .PHONY: bench
-bench: $(BENCH)
-	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BENCH)
+bench: $(NSAD) $(BENCH_PROGRAMS)
+	$(BENCH_ENV) /usr/bin/python3 tests/bench/bench.py $(BENCH_FLAGS) --out $(BENCH_OUT)
 
 .PHONY: format lint docs image clean
 format:
