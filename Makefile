@@ -1,5 +1,6 @@
-# nsad: `make run` serves the demo models, `make test` runs every test. Both install what is missing
-# (Debian, as root or with sudo); every other target touches nothing outside build/.
+# nsad: `make run` serves the demo models, `make test` runs every test. These and `make bench-peers`
+# install what is missing (Debian, as root or with sudo); every other target touches nothing outside
+# build/.
 
 MODE ?= release
 PREFIX ?= /usr/local
@@ -21,6 +22,8 @@ BUILD_DEPS := gcc libc6-dev pkg-config libmicrohttpd-dev libjansson-dev libopenb
               nettle-dev
 TEST_DEPS := $(BUILD_DEPS) git curl clang libcmocka-dev libcurl4-openssl-dev python3 python3-yaml \
              python3-jsonschema python3-numpy nodejs
+PEER_DEPS := $(BUILD_DEPS) libdnnl-dev python3-numpy python3-torch python3-fastapi python3-uvicorn \
+             python3-uvloop python3-httptools
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wvla -Wundef
 HARDENING := -fstack-protector-strong -fPIE -fcf-protection
@@ -192,6 +195,20 @@ BENCH_FLAGS = --nsad $(NSAD) --programs $(B) $(if $(BENCH_QUICK),--quick)
 .PHONY: bench
 bench: $(NSAD) $(BENCH_PROGRAMS)
 	$(BENCH_ENV) /usr/bin/python3 tests/bench/bench.py $(BENCH_FLAGS) --out $(BENCH_OUT)
+
+# What others need for the same weights and bodies: oneDNN, PyTorch, FastAPI, onnxruntime. What can't
+# be had, for want of a network, is left out; peers.py says what that is.
+ONNXRUNTIME := onnxruntime-node@1.30.0
+PEER_MODULES := build/peers/node_modules
+.PHONY: bench-peers
+bench-peers:
+	-$(call install_missing,$(PEER_DEPS) $(if $(shell command -v npm),,nodejs npm))
+	-@[ -d $(PEER_MODULES)/onnxruntime-node ] || npm install --prefix build/peers \
+	    --ignore-scripts --no-audit --no-fund $(ONNXRUNTIME)
+	-@$(MAKE) --no-print-directory $(B)/bench_dnnl
+	@$(MAKE) --no-print-directory $(NSAD) $(BENCH_PROGRAMS)
+	$(BENCH_ENV) /usr/bin/python3 tests/bench/peers.py $(BENCH_FLAGS) --modules $(PEER_MODULES) \
+	    --out $(BENCH_OUT:build/bench%=build/bench-peers%)
 
 .PHONY: format lint docs image clean
 format:

@@ -7,17 +7,14 @@ one run, since a machine's speed varies: with its temperature, and with what els
 import argparse
 import contextlib
 import dataclasses
-import datetime
 import json
 import os
 import pathlib
-import platform
-import re
 import statistics
-import subprocess
 import sys
 
 import bodies
+import machine
 import report
 import servers
 import targets
@@ -64,33 +61,7 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-# --- the machine and the processor -------------------------------------------------------------
-
-
-def machine():
-    info = pathlib.Path("/proc/cpuinfo").read_text()
-    memory = re.search(r"MemTotal:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text())
-
-    def field(name, default):
-        found = re.search(rf"^{name}\s*:\s*(.*)$", info, re.M)
-        return found.group(1) if found else default
-
-    flags = field("flags", "").split()
-    return {
-        "processor": field("model name", platform.machine()),
-        "family_model": f"{field('cpu family', '?')}/{field('model', '?')}",
-        "processors": os.cpu_count(),
-        "cache": field("cache size", "?"),
-        "isa": [f for f in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16") if f in flags],
-        "memory_gib": round(int(memory.group(1)) / 2**20, 1),
-        "kernel": platform.release(),
-    }
-
-
-def revision():
-    done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], text=True,
-                          capture_output=True, check=False)
-    return done.stdout.strip() or "unknown"
+# --- the processor -------------------------------------------------------------------------------
 
 
 def measure_peak(bench):
@@ -281,8 +252,7 @@ def main():
     options = parser.parse_args()
     effort = QUICK if options.quick else Effort()
     large = bodies.QUICK_LARGE if options.quick else bodies.LARGE
-    data = {"quick": effort.quick, "machine": machine(), "revision": revision(),
-            "date": datetime.date.today().isoformat(), "effort": dataclasses.asdict(effort)}
+    data = {"quick": effort.quick, **machine.describe(), "effort": dataclasses.asdict(effort)}
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         files = bodies.make_models(options.programs / "bench_models", large)

@@ -86,6 +86,14 @@ def make_models(directory, large):
     return files
 
 
+def hashed(*shape):
+    """The numbers of measure.c's bench_fill()."""
+    bits = np.arange(int(np.prod(shape)), dtype=np.uint32) * np.uint32(2654435761)
+    bits = (bits ^ bits >> np.uint32(15)) * np.uint32(2246822519)
+    bits ^= bits >> np.uint32(13)
+    return ((bits >> np.uint32(8)).astype(np.float32) * np.float32(2**-23) - 1).reshape(shape)
+
+
 # --- requests ---------------------------------------------------------------------------------
 
 

@@ -4,13 +4,15 @@
  *   SECONDS bandwidth THREADS                      {"rate": bytes/s}
  *   SECONDS compress FILE PRECISION ACTIVATION ROWS
  *   SECONDS select ROWS N K
- *   SECONDS posembed FILE BATCH L                  {"seconds": of a call, "engine": NAME}
- * All on one thread, but for the bandwidth of several.
+ *   SECONDS posembed FILE BATCH L                  {"seconds": of a call, "check", "engine": NAME}
+ * "check" is the mean of the output's magnitudes. All on one thread, but for the bandwidth of
+ * several.
  */
 #include "tests/bench/measure.h"
 #include "tests/bench/peak.h"
 #include "tests/bench/protocol.h"
 
+#include <math.h>
 #include <nsa/cpu.h>
 #include <nsa/model.h>
 #include <nsa/ops.h>
@@ -63,6 +65,18 @@ static void run_work(void *context)
     nsa_run(work->model, &all, 1, work->scratch);
 }
 
+/* The mean magnitude of an output: other programs' must be close to it. */
+static double mean(const nsa_tensor *tensor, size_t bytes)
+{
+    size_t count = bytes / nsa_dtype_size(tensor->dtype);
+    double total = 0;
+
+    for (size_t i = 0; i < count; i++)
+        total += tensor->dtype == NSA_I64 ? (double)((const int64_t *)tensor->data)[i]
+                                          : fabs((double)((const float *)tensor->data)[i]);
+    return total / (double)count;
+}
+
 /* Plan a request for float32 input of `shape`, give it memory, measure it and say so. */
 static void measure(double budget_s, const nsa_model *model, const nsa_shape *shape, int64_t param)
 {
@@ -71,6 +85,7 @@ static void measure(double budget_s, const nsa_model *model, const nsa_shape *sh
     const char *engine = nsa_model_describe(model)->engine;
     size_t count;
     size_t bytes;
+    double seconds;
     nsa_error err;
 
     request->params[0] = param;
@@ -82,9 +97,10 @@ static void measure(double budget_s, const nsa_model *model, const nsa_shape *sh
     request->input.data = bench_allocate(count * sizeof(float));
     request->outputs[0].data = bench_allocate(bytes);
     work.scratch = bench_allocate(nsa_run_scratch_bytes(model));
-    bench_fill(request->input.data, count, 1.0f);
-    printf("{\"seconds\": %.9g, \"engine\": \"%s\"}\n", bench_seconds(budget_s, run_work, &work),
-           engine ? engine : nsa_cpu_kernel());
+    bench_fill(request->input.data, count);
+    seconds = bench_seconds(budget_s, run_work, &work);
+    printf("{\"seconds\": %.9g, \"check\": %.9g, \"engine\": \"%s\"}\n", seconds,
+           mean(&request->outputs[0], bytes), engine ? engine : nsa_cpu_kernel());
     free(work.scratch);
     free(request->outputs[0].data);
     free(request->input.data);

@@ -38,17 +38,14 @@ void *bench_allocate(size_t bytes)
     return memory;
 }
 
-/* xorshift64*, Vigna 2016. */
-void bench_fill(float *values, size_t count, float scale)
+void bench_fill(float *values, size_t count)
 {
-    uint64_t state = 7;
-
     for (size_t i = 0; i < count; i++) {
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        values[i] =
-            scale * ((float)((state * UINT64_C(0x2545F4914F6CDD1D)) >> 40) * 0x1p-23f - 1.0f);
+        uint32_t hash = (uint32_t)i * 2654435761u;
+
+        hash = (hash ^ hash >> 15) * 2246822519u;
+        hash ^= hash >> 13;
+        values[i] = (float)(hash >> 8) * 0x1p-23f - 1.0f;
     }
 }
 

@@ -15,8 +15,11 @@ uint64_t bench_thread_ns(void);
 /* Memory aligned to a cache line; ends the program when there is none. */
 void *bench_allocate(size_t bytes);
 
-/* Fixed pseudo-random numbers, uniform in [-scale, scale). */
-void bench_fill(float *values, size_t count, float scale);
+/*
+ * Fixed pseudo-random numbers, uniform in [-1, 1): number i is a hash of i, so that programs in
+ * other languages compute with the same ones.
+ */
+void bench_fill(float *values, size_t count);
 
 /*
  * CPU seconds of one call of `call`, on this thread: the mean over at least `budget_s`, after one

@@ -131,6 +131,54 @@ def bench_markdown(data):
         "## Targets, case by case\n", targets_table(data["targets"])])
 
 
+# --- peers -------------------------------------------------------------------------------------
+
+PEERS = ("PyTorch", "oneDNN", "onnxruntime")
+
+
+def peer_kernels_table(kernels):
+    rows = []
+    for row in kernels:
+        times = [row["peers"].get(peer) for peer in PEERS]
+        rows.append([f"{row['op']} {row['shape']} {row['precision']}", f"{row['rows']:,}",
+                     number(row["nsad_s"] * 1e6),
+                     *(f"{number(t * 1e6)} ({number(t / row['nsad_s'])}x)" if t else "-"
+                       for t in times)])
+    return table(["kernel", "rows", "nsad us", *(f"{peer} us" for peer in PEERS)], rows)
+
+
+def peer_http_table(http):
+    rows = []
+    for row in http:
+        nsad, peer = row["nsad"], row["fastapi"]
+        rows.append([f"{row['op']} {row['shape']}, {row['format']}",
+                     *(number(s["busy"]["requests_per_s"]) for s in (nsad, peer)),
+                     f"{number(nsad['busy']['requests_per_s'] / peer['busy']['requests_per_s'])}x",
+                     *(number(s["busy"]["cpu_us"]) for s in (nsad, peer)),
+                     f"{number(peer['busy']['cpu_us'] / nsad['busy']['cpu_us'])}x",
+                     *(number(s["alone"][p]) for p in ("p50_us", "p99_us") for s in (nsad, peer))])
+    return table(["request", "nsad requests/s", "FastAPI requests/s", "ratio", "nsad CPU us",
+                  "FastAPI CPU us", "ratio", "alone: nsad p50 us", "FastAPI p50", "nsad p99",
+                  "FastAPI p99"], rows)
+
+
+def peers_markdown(data):
+    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
+    missing = "".join(f"Missing, left out: {problem}.\n\n" for problem in data["missing"])
+    parts = ["## Peers\n", machine_text(data),
+             f"{versions}. One thread each, the same weights and inputs, by turns; in brackets, "
+             "how many times nsad's time that is. onnxruntime goes through its Node binding, which "
+             "takes some of its time with few rows.\n", missing,
+             targets_summary(data["targets"]), peer_kernels_table(data["kernels"])]
+    if data["http"]:
+        parts += ["## PyTorch behind FastAPI\n",
+                  f"One uvicorn worker on one processor against one nsad on all; "
+                  f"{data['http'][0]['connections']} connections that are never idle. CPU time "
+                  "compares them whatever the number of processors.\n",
+                  peer_http_table(data["http"])]
+    return "\n".join(part for part in parts if part)
+
+
 # --- checks ------------------------------------------------------------------------------------
 
 SECTIONS = ("peak", "kernels", "gelu", "http", "load", "batching", "start", "targets")

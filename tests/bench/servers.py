@@ -22,9 +22,9 @@ def clean_environment(**more):
 class Process:
     """A program that runs until it is closed; a context."""
 
-    def __init__(self, command, **options):
+    def __init__(self, command, environment=None, **options):
         self.process = subprocess.Popen([str(word) for word in command], text=True,
-                                        env=clean_environment(OMP_NUM_THREADS="1"), **options)
+                                        env=clean_environment(**(environment or {})), **options)
 
     @property
     def pid(self):
@@ -53,10 +53,11 @@ class Process:
 
 
 class Worker(Process):
-    """A program that answers protocol.h's lines; `ask` gives None where it says unsupported."""
+    """A program that answers protocol.h's lines, on one thread."""
 
-    def __init__(self, *command):
-        super().__init__(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, *command, **environment):
+        super().__init__(command, {"OMP_NUM_THREADS": "1", **environment}, stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE)
 
     def ask(self, seconds, *words):
         self.process.stdin.write(" ".join(map(str, (seconds, *words))) + "\n")
@@ -64,15 +65,15 @@ class Worker(Process):
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.process.args[0]} ended at: {' '.join(map(str, words))}")
-        answer = json.loads(line)
-        return None if "unsupported" in answer else answer
+        return json.loads(line)
 
 
 class PortServer(Process):
     """A server that prints its port and ends with its input: bare.c, peer_fastapi.py."""
 
     def __init__(self, *command):
-        super().__init__(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        super().__init__(command, {"OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE,
+                         stdout=subprocess.PIPE)
         line = self.process.stdout.readline()
         if not line.strip().isdigit():
             self.close()
