@@ -210,6 +210,11 @@ bench-peers:
 	$(BENCH_ENV) /usr/bin/python3 tests/bench/peers.py $(BENCH_FLAGS) --modules $(PEER_MODULES) \
 	    --out $(BENCH_OUT:build/bench%=build/bench-peers%)
 
+# Write what the two measured last into tests/bench/RESULTS.md, with plots.
+.PHONY: bench-report
+bench-report:
+	/usr/bin/python3 tests/bench/results.py build/bench.json build/bench-peers.json
+
 .PHONY: format lint docs image clean
 format:
 	$(CLANG_FORMAT) -i $(FORMATTED)

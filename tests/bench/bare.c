@@ -93,21 +93,25 @@ static void completed(void *context, struct MHD_Connection *connection, void **s
     *state = NULL;
 }
 
+struct acceptor {
+    int listen_fd;
+    struct MHD_Daemon *daemon;
+};
+
 /* As nsad does: connections are accepted apart, and spread over the threads evenly. */
 static void *accept_all(void *argument)
 {
-    int *listen_fd = ((void **)argument)[0];
-    struct MHD_Daemon *daemon = ((void **)argument)[1];
+    const struct acceptor *acceptor = argument;
 
     for (;;) {
         struct sockaddr_in address;
         socklen_t bytes = sizeof address;
-        int fd =
-            accept4(*listen_fd, (struct sockaddr *)&address, &bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd = accept4(acceptor->listen_fd, (struct sockaddr *)&address, &bytes,
+                         SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         if (fd < 0)
             return NULL;
-        MHD_add_connection(daemon, fd, (struct sockaddr *)&address, bytes);
+        MHD_add_connection(acceptor->daemon, fd, (struct sockaddr *)&address, bytes);
     }
 }
 
@@ -125,7 +129,7 @@ static int listen_loopback(void)
     return fd;
 }
 
-int main(void)
+static struct MHD_Daemon *start_daemon(void)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     struct MHD_Daemon *daemon = MHD_start_daemon(
@@ -135,19 +139,27 @@ int main(void)
         MHD_OPTION_CONNECTION_LIMIT, (unsigned int)INT_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         CONNECTION_MEMORY_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, 60u, MHD_OPTION_THREAD_POOL_SIZE,
         processors > 1 ? (unsigned int)processors : 0u, MHD_OPTION_END);
-    int listen_fd = listen_loopback();
-    void *argument[2] = {&listen_fd, daemon};
+
+    if (!daemon)
+        bench_fail("cannot start the HTTP threads");
+    return daemon;
+}
+
+int main(void)
+{
+    struct acceptor acceptor = {.daemon = start_daemon()};
     pthread_t thread;
     char byte;
 
-    if (!daemon || pthread_create(&thread, NULL, accept_all, argument) != 0)
-        bench_fail("cannot start");
     memset(answer_bytes, '1', sizeof answer_bytes);
+    acceptor.listen_fd = listen_loopback();
+    if (pthread_create(&thread, NULL, accept_all, &acceptor) != 0)
+        bench_fail("cannot start a thread");
     while (read(STDIN_FILENO, &byte, 1) > 0) {
     }
-    shutdown(listen_fd, SHUT_RDWR);
+    shutdown(acceptor.listen_fd, SHUT_RDWR);
     pthread_join(thread, NULL);
-    close(listen_fd);
-    MHD_stop_daemon(daemon);
+    close(acceptor.listen_fd);
+    MHD_stop_daemon(acceptor.daemon);
     return EXIT_SUCCESS;
 }

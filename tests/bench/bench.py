@@ -22,9 +22,11 @@ import targets
 LOAD_CONNECTIONS = (1, 2, 4, 8, 16, 32, 64)
 LOAD_ROWS = (1, 128)
 BATCH_CLIENTS = 32
-# Enough to keep the processors busy; with many more and large bodies, the CPU time of a request is
-# that of full socket buffers, and no two runs agree.
-BUSY_CONNECTIONS = 4
+
+# Connections that keep the processors busy: the first where body and answer are small. With many of
+# large ones the CPU time of a request is that of full socket buffers, and no two runs agree.
+BUSY_CONNECTIONS = (16, 4)
+SMALL_BYTES = 32768
 STARTS = 7
 
 
@@ -163,7 +165,8 @@ def measure_http(bench):
         for case in bodies.http_cases(bench.files):
             size = len(nsad.answer(case))
             pairs = {"nsad": (nsad, case.wire()), "bare": (bench.bare, case.wire(f"/{size}"))}
-            rounds = {(name, n): [] for name in pairs for n in (1, BUSY_CONNECTIONS)}
+            busy = BUSY_CONNECTIONS[len(case.body) + size > SMALL_BYTES]
+            rounds = {(name, n): [] for name in pairs for n in (1, busy)}
             kernel = []
             for _ in range(effort.http_rounds):
                 for (name, n), got in rounds.items():
@@ -172,9 +175,9 @@ def measure_http(bench):
             results.append({
                 "op": case.op, "shape": case.label, "format": case.format,
                 "numbers": case.numbers, "flop": case.flop, "body_bytes": len(case.body),
-                "answer_bytes": size, "connections": BUSY_CONNECTIONS,
+                "answer_bytes": size, "connections": busy,
                 "kernel_us": min(kernel) * 1e6,
-                **{name: {"busy": servers.best(rounds[name, BUSY_CONNECTIONS]),
+                **{name: {"busy": servers.best(rounds[name, busy]),
                           "alone": servers.best(rounds[name, 1])} for name in pairs}})
     return results
 
@@ -224,7 +227,7 @@ def measure_start(bench):
     for name, repository, weight_bytes, starts in (
             ("demo models", bodies.DEMO_MODELS, demo_bytes, STARTS),
             (bodies.model_label(bench.large), bench.files["large"].parents[2],
-             bench.files["large"].stat().st_size, 2)):
+             bench.files["large"].stat().st_size, 1)):
         ready, resident = [], []
         for _ in range(1 if bench.effort.quick else starts):
             with servers.Nsad(bench.nsad, "--model-repository", repository) as nsad:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Markdown of what bench.py and peers.py measured; as a program, RESULTS.md and its plots."""
+"""Markdown of what bench.py and peers.py measured; as a program, whether a file is complete."""
 import argparse
 import json
 import math
@@ -39,8 +39,8 @@ def targets_summary(targets):
     """A row for each target: how many of its cases are met, and the ones furthest apart."""
     rows = []
     for name in dict.fromkeys(t["name"] for t in targets):
-        cases = sorted((t for t in targets if t["name"] == name), key=lambda t: t["value"],
-                       reverse=targets_relation(targets, name) == "<=")
+        cases = [t for t in targets if t["name"] == name]
+        cases.sort(key=lambda t: t["value"], reverse=cases[0]["relation"] == "<=")
         met = sum(t["met"] for t in cases)
         worst, best = cases[0], cases[-1]
         rows.append([name, f"{worst['relation']} {with_unit(worst['limit'], worst['unit'])}",
@@ -48,10 +48,6 @@ def targets_summary(targets):
                      f"{with_unit(worst['value'], worst['unit'])} ({worst['case']})",
                      f"{with_unit(best['value'], best['unit'])} ({best['case']})"])
     return table(["target", "asked", "cases that meet it", "met", "worst", "best"], rows)
-
-
-def targets_relation(targets, name):
-    return next(t["relation"] for t in targets if t["name"] == name)
 
 
 def targets_table(targets):
@@ -88,11 +84,12 @@ def http_table(http):
         for name in ("nsad", "bare"):
             busy, alone = row[name]["busy"], row[name]["alone"]
             rows.append([f"{row['op']} {row['shape']}, {row['format']}", name,
-                         number(busy["requests_per_s"]), number(busy["cpu_us"]),
+                         row["connections"], number(busy["requests_per_s"]), number(busy["cpu_us"]),
                          number(busy["cpu_us"] * 1e3 / row["numbers"]),
                          *(number(busy[f"{p}_us"]) for p in ("p50", "p99", "p99_9")),
                          *(number(alone[f"{p}_us"]) for p in ("p50", "p99", "p99_9"))])
-    return table(["request", "server", "requests/s", "CPU us", "CPU ns/number", "p50 us", "p99",
+    return table(["request", "server", "connections", "requests/s", "CPU us", "CPU ns/number",
+                  "p50 us", "p99",
                   "p99.9", "alone: p50", "p99", "p99.9"], rows)
 
 
@@ -123,7 +120,7 @@ def bench_markdown(data):
         f"GELU costs {number(data['gelu']['gelu_s'] * 1e6)} us more than ReLU on 256x512 values; "
         f"their matrix product takes {number(data['gelu']['gemm_s'] * 1e6)} us.\n",
         "## The daemon over loopback\n",
-        f"{data['http'][0]['connections']} connections that are never idle, beside a bare "
+        "Connections that are never idle, fewer where bodies are large, beside a bare "
         "libmicrohttpd server with the same bodies; the load generator shares the processors. "
         "Alone: one connection.\n",
         http_table(data["http"]), "## Load\n", load_table(data["load"]),
