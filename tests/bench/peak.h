@@ -12,11 +12,16 @@
 struct peak_kernel {
     const char *name;
     double flop_per_step;
-    float (*run)(size_t steps);                         /* the result keeps the work alive */
-    uint64_t (*read)(const void *memory, size_t bytes); /* bytes: a multiple of PEAK_READ_UNIT */
+    float (*run)(size_t steps); /* the result keeps the work alive */
+
+    /*
+     * Read `streams` ranges of `bytes`, one behind the other in memory, side by side. bytes is a
+     * multiple of PEAK_READ_UNIT, memory is aligned to a cache line.
+     */
+    uint64_t (*read)(const void *memory, size_t bytes, size_t streams);
 };
 
-#define PEAK_READ_UNIT ((size_t)1024)
+#define PEAK_READ_UNIT ((size_t)256)
 
 /* Steps in a row that don't wait for one another: more than any processor's latency x width. */
 #define PEAK_CHAINS 16

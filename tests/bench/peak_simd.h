@@ -23,15 +23,18 @@ static float run(size_t steps)
     return REDUCE(total);
 }
 
-static uint64_t read_memory(const void *memory, size_t bytes)
+static uint64_t read_memory(const void *memory, size_t bytes, size_t streams)
 {
-    const char *at = memory;
     ivec sums[4] = {IZERO(), IZERO(), IZERO(), IZERO()};
 
-    for (size_t i = 0; i < bytes; i += 4 * sizeof(ivec)) {
+    for (size_t i = 0; i < bytes; i += sizeof sums) {
+        for (size_t s = 0; s < streams; s++) {
+            const ivec *at = (const ivec *)((const char *)memory + s * bytes + i);
+
 #pragma GCC unroll 4
-        for (size_t c = 0; c < 4; c++)
-            sums[c] = IXOR(sums[c], ILOAD((const ivec *)(at + i) + c));
+            for (size_t c = 0; c < 4; c++)
+                sums[c] = IXOR(sums[c], ILOAD(at + c));
+        }
     }
     return IREDUCE(IXOR(IXOR(sums[0], sums[1]), IXOR(sums[2], sums[3])));
 }
