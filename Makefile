@@ -156,7 +156,7 @@ $(B)/tests/bench/peak_avx512.o: ISA_CFLAGS := -mavx512f -mavx512dq
 $(B)/tests/bench/peak_bf16.o: ISA_CFLAGS := -mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx512bf16
 $(B)/bench_kernels: $(call bench_obj,kernels measure protocol) $(BENCH_PEAK_SRC:%.c=$(B)/%.o) \
                     $(LIBNSA)
-$(B)/bench_load: $(call bench_obj,load load_run load_cpu measure protocol)
+$(B)/bench_load: $(call bench_obj,load load_run measure protocol)
 $(B)/bench_bare: $(call bench_obj,bare measure)
 $(B)/bench_bare: BENCH_LIBS = $(call pkg,libs,libmicrohttpd)
 $(B)/bench_dnnl: $(call bench_obj,peer_dnnl measure protocol) $(LIBNSA)

@@ -32,7 +32,4 @@ struct load_result {
 /* Ends the program with a message when an answer isn't a 200 with the body of the first one. */
 void load_run(struct load_result *result, const struct load_options *options);
 
-/* CPU seconds that all threads of `pid` have had so far, in nanoseconds' resolution. */
-double load_process_cpu_s(pid_t pid);
-
 #endif

@@ -189,24 +189,32 @@ static void run_until(struct load *load, uint64_t until_ns)
     }
 }
 
-static double own_cpu_s(void)
+/* CPU seconds that all threads of `pid` have had so far. */
+static double process_cpu_s(pid_t pid)
 {
-    return (double)bench_thread_ns() / NS_PER_S;
+    struct timespec time;
+    clockid_t clock;
+
+    if (pid == 0)
+        return 0;
+    if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &time) != 0)
+        bench_fail("process %ld is not there", (long)pid);
+    return (double)time.tv_sec + (double)time.tv_nsec / NS_PER_S;
 }
 
 static void run_measured(struct load *load)
 {
     const struct load_options *options = load->options;
     struct load_result *result = load->result;
-    double server_s = load_process_cpu_s(options->pid);
-    double client_s = own_cpu_s();
+    double server_s = process_cpu_s(options->pid);
+    double client_s = process_cpu_s(getpid());
     uint64_t begin_ns = bench_wall_ns();
 
     load->measuring = true;
     run_until(load, begin_ns + (uint64_t)(options->measure_s * NS_PER_S));
     result->seconds = (double)(bench_wall_ns() - begin_ns) / NS_PER_S;
-    result->client_cpu_s = own_cpu_s() - client_s;
-    result->server_cpu_s = load_process_cpu_s(options->pid) - server_s;
+    result->client_cpu_s = process_cpu_s(getpid()) - client_s;
+    result->server_cpu_s = process_cpu_s(options->pid) - server_s;
     result->answer_bytes = load->body_bytes;
     if (result->count == 0)
         bench_fail("no answer within the measured time");

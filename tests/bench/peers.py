@@ -171,6 +171,7 @@ def main():
     parser.add_argument("--out", required=True, type=pathlib.Path)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
+    servers.end_what_was_started()
     effort = QUICK if options.quick else Effort()
     large = bodies.QUICK_LARGE if options.quick else bodies.LARGE
     files = bodies.make_models(options.programs / "bench_models", large)

@@ -3,7 +3,9 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -17,6 +19,11 @@ def clean_environment(**more):
     """Without what would configure or slow what is measured."""
     return {**{key: value for key, value in os.environ.items()
                if not key.startswith(("NSAD_", "OPENBLAS_"))}, **more}
+
+
+def end_what_was_started():
+    """Let SIGTERM unwind as an exception does, so that no program is left behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 class Process:
