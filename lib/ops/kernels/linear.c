@@ -69,29 +69,49 @@ const nsa_linear_engine *nsa_linear_engine_at(nsa_precision precision, size_t in
     return index < sizeof engines / sizeof *engines ? &engines[index] : NULL;
 }
 
-/* Element `i` of a row of k numbers. */
-static uint32_t pack_element(const nsa_linear_engine *engine, const float *row, size_t i, size_t k)
+/*
+ * Rows (count, k) of w as the columns of dst (elements, panel). A row's next cache line is read to
+ * its end before the next row's: all begin at about the same place of a cache.
+ */
+static inline __attribute__((always_inline)) void
+pack_panel(uint32_t *dst, const float *w, size_t k, size_t count, size_t panel, const bool pairs)
 {
-    uint32_t element = 0;
+    const size_t step = pairs ? 2 : 1;
 
-    if (engine->input == NSA_BF16)
-        nsa_from_f32(&element, NSA_BF16, row + 2 * i, k - 2 * i < 2 ? 1 : 2);
-    else
-        memcpy(&element, row + i, sizeof element);
-    return element;
+    for (size_t begin = 0; begin < k; begin += LANES) {
+        size_t end = k - begin < LANES ? k : begin + LANES;
+
+        for (size_t column = 0; column < count; column++) {
+            for (size_t i = begin; i < end; i += step) {
+                const float *from = w + column * k + i;
+                uint32_t *to = dst + i / step * panel + column;
+
+                if (pairs)
+                    nsa_from_f32(to, NSA_BF16, from, k - i < 2 ? 1 : 2);
+                else
+                    memcpy(to, from, sizeof *to);
+            }
+        }
+    }
 }
 
 void nsa_linear_pack(void *dst, const nsa_linear_engine *engine, const float *w, size_t k,
                      size_t columns)
 {
-    size_t elements = nsa_linear_elements(engine, k);
+    size_t panel = engine->panel;
+    size_t panel_elements = panel * nsa_linear_elements(engine, k);
     uint32_t *to = dst;
 
-    for (size_t begin = 0; begin < columns; begin += engine->panel) {
-        for (size_t i = 0; i < elements; i++) {
-            for (size_t column = begin; column < begin + engine->panel; column++)
-                *to++ = column < columns ? pack_element(engine, w + column * k, i, k) : 0;
-        }
+    for (size_t begin = 0; begin < columns; begin += panel) {
+        size_t count = columns - begin < panel ? columns - begin : panel;
+
+        if (count < panel || k % 2 == 1)
+            memset(to, 0, panel_elements * NSA_ELEMENT_BYTES);
+        if (engine->input == NSA_BF16)
+            pack_panel(to, w + begin * k, k, count, panel, true);
+        else
+            pack_panel(to, w + begin * k, k, count, panel, false);
+        to += panel_elements;
     }
 }
 
