@@ -4,10 +4,10 @@
  * and trailing commas; expressions, escapes and nested values other than the shape are refused.
  */
 #include <assert.h>
+#include <nsa/decimal.h>
 #include <nsa/npy.h>
 #include <nsa/size.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 static const char magic[] = "\x93NUMPY";
@@ -359,21 +359,22 @@ nsa_status nsa_npy_write_header(char header[NSA_NPY_HEADER_BYTES], size_t *size,
 {
     static const char version[] = {1, 0};
     size_t begin = MAGIC_BYTES + sizeof version + 2;
-    size_t end = begin;
+    size_t end;
     size_t total;
+    char *to;
 
     assert(shape->rank <= NSA_MAX_RANK && (size_t)dtype < NSA_DTYPE_COUNT);
     if (!descrs[dtype])
         return nsa_error_set(err, NSA_EUNSUPPORTED,
                              "npy: expected a dtype that the format has a name for, got %s",
                              nsa_dtype_name(dtype));
-    end += (size_t)snprintf(header + end, NSA_NPY_HEADER_BYTES - end,
-                            "{'descr': '%s', 'fortran_order': False, 'shape': (", descrs[dtype]);
+    to = nsa_decimal_text(header + begin, "{'descr': '");
+    to = nsa_decimal_text(to, descrs[dtype]);
+    to = nsa_decimal_text(to, "', 'fortran_order': False, 'shape': (");
     for (size_t i = 0; i < shape->rank; i++)
-        end += (size_t)snprintf(header + end, NSA_NPY_HEADER_BYTES - end, "%s%zu",
-                                i > 0 ? ", " : "", shape->dims[i]);
-    end += (size_t)snprintf(header + end, NSA_NPY_HEADER_BYTES - end, "%s), }",
-                            shape->rank == 1 ? "," : "");
+        to = nsa_decimal(nsa_decimal_text(to, i > 0 ? ", " : ""), shape->dims[i]);
+    to = nsa_decimal_text(to, shape->rank == 1 ? ",), }" : "), }");
+    end = (size_t)(to - header);
     /* At least one byte more, for the newline; 32 dimensions of 20 digits leave room for it. */
     total = (end + DATA_ALIGN) / DATA_ALIGN * DATA_ALIGN;
     assert(total <= NSA_NPY_HEADER_BYTES);

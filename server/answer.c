@@ -3,9 +3,9 @@
 #include "server/compression.h"
 
 #include <assert.h>
-#include <stdarg.h>
-#include <stdio.h>
+#include <nsa/decimal.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Below this size a stream's header and the work outweigh what is saved. */
 #define COMPRESS_MIN_BYTES 1024
@@ -52,17 +52,29 @@ static const enum fault fault_of_status[] = {
     [NSA_ECANCELED] = FAULT_CLIENT_GONE,
 };
 
-void answer_header(struct exchange *ex, const char *name, const char *format, ...)
+void answer_header(struct exchange *ex, const char *name, const char *value)
 {
-    struct answer_header *header;
-    va_list args;
-
     assert(ex->answer.header_count < EXCHANGE_MAX_HEADERS);
-    header = &ex->answer.headers[ex->answer.header_count++];
-    header->name = name;
-    va_start(args, format);
-    vsnprintf(header->value, sizeof header->value, format, args);
-    va_end(args);
+    ex->answer.headers[ex->answer.header_count++] = (struct answer_header){name, value};
+}
+
+void answer_header_copy(struct exchange *ex, const char *name, const char *value)
+{
+    struct answer *answer = &ex->answer;
+    size_t size = strlen(value) + 1;
+
+    assert(size <= sizeof answer->text - answer->text_bytes);
+    memcpy(answer->text + answer->text_bytes, value, size);
+    answer_header(ex, name, answer->text + answer->text_bytes);
+    answer->text_bytes += size;
+}
+
+void answer_header_number(struct exchange *ex, const char *name, uint64_t value)
+{
+    char text[NSA_DECIMAL_BYTES + 1];
+
+    *nsa_decimal(text, value) = '\0';
+    answer_header_copy(ex, name, text);
 }
 
 void answer_bytes(struct exchange *ex, unsigned status, const char *content_type, char *bytes,
@@ -107,6 +119,7 @@ void answer_error(struct exchange *ex, enum fault fault, const char *message)
     if (body.status != NSA_OK)
         buffer_free(&body);      /* the status alone must do */
     ex->answer.header_count = 0; /* those of an answer that came to nothing */
+    ex->answer.text_bytes = 0;
     answer_bytes(ex, ex->oip ? faults[fault].oip_status : faults[fault].status, "application/json",
                  body.data, body.size);
 }
@@ -131,5 +144,5 @@ void answer_compress(struct exchange *ex)
         return;
     }
     answer_bytes(ex, ex->answer.status, ex->answer.content_type, packed.data, packed.size);
-    answer_header(ex, "Content-Encoding", "%s", content_encoding_name(encoding));
+    answer_header(ex, "Content-Encoding", content_encoding_name(encoding));
 }

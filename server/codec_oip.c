@@ -118,7 +118,7 @@ static void announce(struct inference *inference, size_t json_bytes)
 
     inference->content_type = bytes ? "application/octet-stream" : "application/json";
     if (bytes)
-        answer_header(inference->ex, OIP_HEADER_LENGTH, "%zu", json_bytes);
+        answer_header_number(inference->ex, OIP_HEADER_LENGTH, json_bytes);
 }
 
 static nsa_status oip_head(struct inference *inference, buffer *head, nsa_error *err)

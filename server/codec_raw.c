@@ -2,17 +2,20 @@
 #include "server/codec.h"
 #include "server/infer.h"
 
-#include <string.h>
+#include <nsa/decimal.h>
+
+/* Each number with a comma or the NUL behind it. */
+#define SHAPE_HEADER_BYTES (NSA_MAX_RANK * (NSA_DECIMAL_BYTES + 1))
 
 /* "2,8,16,32", as the query and the header have it. */
-static void write_shape(char text[NSA_SHAPE_TEXT_BYTES * 3], const nsa_shape *shape)
+static void write_shape(char text[SHAPE_HEADER_BYTES], const nsa_shape *shape)
 {
-    size_t used = 0;
-
-    text[0] = '\0';
-    for (size_t i = 0; i < shape->rank; i++)
-        used += (size_t)snprintf(text + used, NSA_SHAPE_TEXT_BYTES * 3 - used, "%s%zu",
-                                 i ? "," : "", shape->dims[i]);
+    for (size_t i = 0; i < shape->rank; i++) {
+        if (i > 0)
+            *text++ = ',';
+        text = nsa_decimal(text, shape->dims[i]);
+    }
+    *text = '\0';
 }
 
 /* A tensor header says the same as its field in the query; said in both places is said twice. */
@@ -64,13 +67,13 @@ static nsa_status raw_head(struct inference *inference, buffer *head, nsa_error 
 {
     const nsa_tensor *output = inference_tensor(inference, &inference->outputs[0]);
     struct exchange *ex = inference->ex;
-    char text[NSA_SHAPE_TEXT_BYTES * 3];
+    char text[SHAPE_HEADER_BYTES];
 
     (void)head;
     (void)err;
     write_shape(text, &output->shape);
-    answer_header(ex, "X-Tensor-Shape", "%s", text);
-    answer_header(ex, "X-Tensor-Dtype", "%s", nsa_dtype_name(output->dtype));
+    answer_header_copy(ex, "X-Tensor-Shape", text);
+    answer_header(ex, "X-Tensor-Dtype", nsa_dtype_name(output->dtype));
     return NSA_OK;
 }
 

@@ -18,6 +18,7 @@
 
 #define EXCHANGE_MAX_ID_BYTES 128 /* of a request's id, from the client or made here */
 #define EXCHANGE_MAX_HEADERS 12
+#define EXCHANGE_HEADER_TEXT_BYTES 1024 /* of all values that are no constants, NULs included */
 #define EXCHANGE_BODY_ALIGN 64
 #define EXCHANGE_MAX_PARAMS 2
 #define EXCHANGE_JSON "application/json"
@@ -53,7 +54,7 @@ struct server;
 
 struct answer_header {
     const char *name;
-    char value[NSA_ERROR_MESSAGE_BYTES];
+    const char *value; /* a constant, or in the answer's `text` */
 };
 
 struct answer {
@@ -63,6 +64,8 @@ struct answer {
     size_t size;
     struct answer_header headers[EXCHANGE_MAX_HEADERS];
     size_t header_count;
+    char text[EXCHANGE_HEADER_TEXT_BYTES];
+    size_t text_bytes;
 };
 
 struct exchange {
@@ -70,8 +73,8 @@ struct exchange {
     struct metrics *metrics;
     const struct route *route; /* never NULL once a handler runs */
     const char *method;
-    char *path; /* decoded, without query */
-    bool oip;   /* under /v2: errors are told as the Open Inference Protocol has them */
+    const char *path; /* decoded, without query; the HTTP library's, until the exchange is over */
+    bool oip;         /* under /v2: errors are told as the Open Inference Protocol has them */
     char params[EXCHANGE_MAX_PARAMS]
                [EXCHANGE_PARAM_BYTES]; /* the route's, in order; "" if absent */
     char request_id[EXCHANGE_MAX_ID_BYTES + 1];
@@ -134,9 +137,13 @@ void exchange_log(const struct exchange *ex);
 
 /* --- answer.c ------------------------------------------------------------------------------ */
 
-/* Add an answer header; one past EXCHANGE_MAX_HEADERS asserts. `name` is a constant. */
-void answer_header(struct exchange *ex, const char *name, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+/*
+ * Add an answer header; one past EXCHANGE_MAX_HEADERS asserts, as does a value for which
+ * EXCHANGE_HEADER_TEXT_BYTES leave no room. `name` is a constant, as is `value` but of the second.
+ */
+void answer_header(struct exchange *ex, const char *name, const char *value);
+void answer_header_copy(struct exchange *ex, const char *name, const char *value);
+void answer_header_number(struct exchange *ex, const char *name, uint64_t value);
 
 /* Answer with `bytes`, which the exchange takes over (malloc'ed). */
 void answer_bytes(struct exchange *ex, unsigned status, const char *content_type, char *bytes,

@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <microhttpd.h>
 #include <nsa/batcher.h>
+#include <nsa/decimal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,9 @@
 
 /* How a request is counted whose client left before there was an answer, as nginx does. */
 #define CLIENT_GONE_STATUS 499
+
+/* 16 hexadecimal digits, "-" and a NUL. */
+#define ID_PREFIX_BYTES 18
 
 /* What a client gets whose request takes too long to arrive; the second one under /v2. */
 #define SLOW_ANSWER(size, body)                                                                    \
@@ -49,7 +53,7 @@ struct http {
     bool quiesced;
     char address[LISTENER_ADDRESS_BYTES];
     struct connections connections;
-    uint64_t id_seed; /* made-up request ids count up from here */
+    char id_prefix[ID_PREFIX_BYTES]; /* made-up request ids count up behind it */
     atomic_uint_fast64_t id_count;
 };
 
@@ -166,12 +170,14 @@ static bool id_is_plain(const char *id)
 static void set_request_id(struct exchange *ex, struct http *http)
 {
     const char *given = exchange_header(ex, "X-Request-Id");
+    char *to = ex->request_id;
 
     if (given && id_is_plain(given))
-        snprintf(ex->request_id, sizeof ex->request_id, "%s", given);
+        to = nsa_decimal_text(to, given);
     else
-        snprintf(ex->request_id, sizeof ex->request_id, "%016" PRIx64 "-%" PRIu64, http->id_seed,
-                 (uint64_t)atomic_fetch_add_explicit(&http->id_count, 1, memory_order_relaxed));
+        to = nsa_decimal(nsa_decimal_text(to, http->id_prefix),
+                         atomic_fetch_add_explicit(&http->id_count, 1, memory_order_relaxed));
+    *to = '\0';
 }
 
 static struct connection *client_of(struct MHD_Connection *connection)
@@ -190,11 +196,7 @@ static struct exchange *begin_exchange(struct http *http, struct MHD_Connection 
 
     if (!ex)
         return NULL;
-    ex->path = strdup(path);
-    if (!ex->path) {
-        free(ex);
-        return NULL;
-    }
+    ex->path = path;
     ex->server = http->server;
     ex->metrics = http->server->metrics;
     ex->connection = connection;
@@ -303,7 +305,6 @@ static void request_completed(void *context, struct MHD_Connection *connection, 
         ex->free_state(ex->state);
     free(ex->answer.bytes);
     free(ex->body);
-    free(ex->path);
     free(ex);
 }
 
@@ -388,6 +389,7 @@ static nsa_status open_acceptor(struct http *http, nsa_error *err)
 nsa_status http_start(struct http **out, struct server *server, nsa_error *err)
 {
     struct http *http = calloc(1, sizeof *http);
+    uint64_t seed;
     nsa_status status;
 
     if (!http)
@@ -395,8 +397,9 @@ nsa_status http_start(struct http **out, struct server *server, nsa_error *err)
     http->server = server;
     http->listen_fd = -1;
     connections_init(&http->connections);
-    if (getrandom(&http->id_seed, sizeof http->id_seed, 0) != sizeof http->id_seed)
-        http->id_seed = nsa_now_ns();
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+        seed = nsa_now_ns();
+    snprintf(http->id_prefix, sizeof http->id_prefix, "%016" PRIx64 "-", seed);
     status = listener_open(&http->listen_fd, http->address, server->config.listen, err);
     if (status == NSA_OK)
         status = open_acceptor(http, err);

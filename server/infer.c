@@ -5,12 +5,14 @@
 #include "server/router.h"
 #include "server/server.h"
 
-#include <inttypes.h>
+#include <nsa/decimal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define NS_PER_MS 1000000u
 #define NS_PER_S 1000000000u
+#define NS_PER_US 1000u
+#define US_PER_MS 1000u
 
 static void free_inference(void *state)
 {
@@ -146,6 +148,37 @@ static void refuse(struct inference *inference, nsa_status status, const char *s
     count_failure(inference);
 }
 
+/* Nanoseconds as milliseconds with three decimals. */
+static char *write_ms(char *to, uint64_t ns)
+{
+    uint64_t us = (ns + NS_PER_US / 2) / NS_PER_US;
+    unsigned rest = (unsigned)(us % US_PER_MS);
+
+    to = nsa_decimal(to, us / US_PER_MS);
+    *to++ = '.';
+    *to++ = (char)('0' + rest / 100);
+    *to++ = (char)('0' + rest / 10 % 10);
+    *to++ = (char)('0' + rest % 10);
+    return to;
+}
+
+static void answer_timing(struct exchange *ex, const uint64_t stage_ns[METRICS_STAGE_COUNT])
+{
+    static const char *const parts[METRICS_STAGE_COUNT] = {
+        [METRICS_PARSE] = "parse;dur=",
+        [METRICS_QUEUE] = ", queue;dur=",
+        [METRICS_COMPUTE] = ", compute;dur=",
+        [METRICS_ENCODE] = ", encode;dur=",
+    };
+    char text[METRICS_STAGE_COUNT * (16 + NSA_DECIMAL_BYTES + 4) + 1];
+    char *to = text;
+
+    for (size_t i = 0; i < METRICS_STAGE_COUNT; i++)
+        to = write_ms(nsa_decimal_text(to, parts[i]), stage_ns[i]);
+    *to = '\0';
+    answer_header_copy(ex, "Server-Timing", text);
+}
+
 /* Encode and answer what was computed, in time or not. */
 static void finish(struct inference *inference)
 {
@@ -165,11 +198,8 @@ static void finish(struct inference *inference)
         refuse(inference, NSA_ETIMEDOUT, "encode");
         return;
     }
-    answer_header(ex, "Server-Timing",
-                  "parse;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, encode;dur=%.3f",
-                  to_ms(stage_ns[METRICS_PARSE]), to_ms(stage_ns[METRICS_QUEUE]),
-                  to_ms(stage_ns[METRICS_COMPUTE]), to_ms(stage_ns[METRICS_ENCODE]));
-    answer_header(ex, "X-Batch-Rows", "%zu", inference->job.batch_rows);
+    answer_timing(ex, stage_ns);
+    answer_header_number(ex, "X-Batch-Rows", inference->job.batch_rows);
     metrics_count_success(ex->metrics, inference->served->series, stage_ns,
                           nsa_now_ns() - ex->begin_ns, inference->request.rows);
 }
@@ -247,7 +277,7 @@ static void compute_in_pool(struct inference *inference)
     metrics_reject(ex->metrics, status == NSA_EFULL ? METRICS_QUEUE_FULL : METRICS_DEADLINE);
     answer_failure(ex, status, &err);
     if (status == NSA_EFULL)
-        answer_header(ex, "Retry-After", "%" PRIu64, retry_after_ns / NS_PER_S + 1);
+        answer_header_number(ex, "Retry-After", retry_after_ns / NS_PER_S + 1);
     count_failure(inference);
     ex->resumed = NULL;
     exchange_resume(ex);

@@ -186,7 +186,7 @@ static void answer_wrong_method(struct exchange *ex)
     snprintf(message, sizeof message, "%s: expected %s, got %.32s", ex->route->path, allowed,
              ex->method);
     answer_error(ex, FAULT_METHOD_NOT_ALLOWED, message);
-    answer_header(ex, "Allow", "%s", allowed);
+    answer_header_copy(ex, "Allow", allowed);
 }
 
 void router_dispatch(struct exchange *ex)
