@@ -6,7 +6,25 @@
 /* Weight of the newest batch in the running mean of a row's cost. */
 #define MEAN_WEIGHT 0.125
 
-/* --- the queue, under the lock ------------------------------------------------------------- */
+/* --- places and the queue, under the lock -------------------------------------------------- */
+
+struct place *nsa_place_take(nsa_batcher *batcher)
+{
+    struct place *place = batcher->free_places;
+
+    batcher->free_places = place->next;
+    batcher->free_place_count--;
+    return place;
+}
+
+void nsa_place_give(nsa_batcher *batcher, struct place *place)
+{
+    place->next = batcher->free_places;
+    batcher->free_places = place;
+    batcher->free_place_count++;
+    if (batcher->turn)
+        pthread_cond_signal(&batcher->work);
+}
 
 /* Take the lane after `before` out of the circle. */
 static void circle_drop_after(nsa_batcher *batcher, nsa_lane *before)
@@ -45,12 +63,12 @@ static void take_rows(nsa_lane *lane, nsa_job *job, size_t rows)
 
 /*
  * Rows that one worker takes of a lane: all that wait, up to the lane's limit, but no more than a
- * fair share, in whole units, while other workers stand idle.
+ * fair share, in whole units, while other places are free.
  */
 static size_t batch_limit(const nsa_lane *lane)
 {
     size_t unit = nsa_run_row_unit(lane->model);
-    size_t sharing = (lane->batcher->idle_workers + 1) * unit;
+    size_t sharing = (lane->batcher->free_place_count + 1) * unit;
     size_t share = (lane->queued_rows + sharing - 1) / sharing * unit;
 
     return share < lane->max_batch_rows ? share : lane->max_batch_rows;
@@ -115,7 +133,7 @@ void nsa_batch_form(struct batch *batch, struct worker *worker)
         batcher->turn = lane; /* the next one's turn */
     else
         circle_drop_after(batcher, before);
-    if (batcher->turn)
+    if (batcher->turn && batcher->free_place_count > 0)
         pthread_cond_signal(&batcher->work);
 }
 
@@ -150,13 +168,30 @@ static void drop_abandoned(struct batch *batch, struct worker *worker)
     batch->span_count = kept;
 }
 
+/* Rows that cost as much as these do when they come alone. */
+static double whole_units(const nsa_lane *lane, size_t rows)
+{
+    size_t unit = nsa_run_row_unit(lane->model);
+
+    return (double)((rows + unit - 1) / unit * unit);
+}
+
+/* Let the lane's mean know what `rows` rows cost together; the lock is held. */
+static void learn_cost(nsa_lane *lane, size_t rows, uint64_t compute_ns)
+{
+    double row_ns = (double)compute_ns / whole_units(lane, rows);
+    double change = (row_ns - lane->row_ns) * (lane->measured ? MEAN_WEIGHT : 1);
+
+    lane->measured = true;
+    lane->row_ns += change;
+    lane->batcher->queued_ns += change * (double)lane->queued_rows;
+}
+
 /* Account for a batch that was computed, or not for want of memory; the lock is held. Returns the
  * jobs that are done with it. */
 static nsa_job *settle_batch(const struct batch *batch, struct worker *worker, nsa_status status,
                              uint64_t now, uint64_t compute_ns)
 {
-    nsa_lane *lane = batch->lane;
-    nsa_batcher *batcher = worker->batcher;
     nsa_job *done = batch->dropped;
 
     for (size_t i = 0; i < batch->span_count; i++) {
@@ -173,13 +208,8 @@ static nsa_job *settle_batch(const struct batch *batch, struct worker *worker, n
         job->next = done;
         done = job;
     }
-    if (batch->rows > 0 && status == NSA_OK) {
-        double row_ns = (double)compute_ns / (double)batch->rows;
-        double change = (row_ns - lane->row_ns) * MEAN_WEIGHT;
-
-        lane->row_ns += change;
-        batcher->queued_ns += change * (double)lane->queued_rows;
-    }
+    if (batch->rows > 0 && status == NSA_OK)
+        learn_cost(batch->lane, batch->rows, compute_ns);
     return done;
 }
 
@@ -208,19 +238,35 @@ static void finish_jobs(nsa_lane *lane, nsa_job *job)
 
 /* --- computing ----------------------------------------------------------------------------- */
 
-static nsa_status grow_scratch(struct worker *worker, const nsa_model *model)
+static nsa_status grow_scratch(struct place *place, const nsa_model *model)
 {
     size_t bytes = nsa_run_scratch_bytes(model);
 
-    if (bytes <= worker->scratch_bytes)
+    if (bytes <= place->scratch_bytes)
         return NSA_OK;
-    free(worker->scratch);
-    worker->scratch_bytes = 0;
-    worker->scratch = aligned_alloc(NSA_SCRATCH_ALIGN, bytes);
-    if (!worker->scratch)
+    free(place->scratch);
+    place->scratch_bytes = 0;
+    place->scratch = aligned_alloc(NSA_SCRATCH_ALIGN, bytes);
+    if (!place->scratch)
         return NSA_ENOMEM;
-    worker->scratch_bytes = bytes;
+    place->scratch_bytes = bytes;
     return NSA_OK;
+}
+
+/* Compute and tell the lane's owner; 0 without memory, else nanoseconds, at least 1. */
+static uint64_t compute(const nsa_lane *lane, struct place *place, const nsa_span *spans,
+                        size_t span_count, size_t rows)
+{
+    uint64_t begin = nsa_now_ns();
+    uint64_t compute_ns;
+
+    if (grow_scratch(place, lane->model) != NSA_OK)
+        return 0;
+    nsa_run(lane->model, spans, span_count, place->scratch);
+    compute_ns = nsa_now_ns() - begin;
+    if (lane->batch_done)
+        lane->batch_done(lane->context, rows, compute_ns);
+    return compute_ns > 0 ? compute_ns : 1;
 }
 
 void nsa_batch_compute(struct batch *batch, struct worker *worker)
@@ -229,21 +275,48 @@ void nsa_batch_compute(struct batch *batch, struct worker *worker)
     nsa_lane *lane = batch->lane;
     nsa_status status = NSA_OK;
     nsa_job *done;
-    uint64_t begin;
-    uint64_t end;
+    uint64_t compute_ns = 0;
 
     drop_abandoned(batch, worker);
-    begin = nsa_now_ns();
     if (batch->rows > 0) {
-        status = grow_scratch(worker, lane->model);
-        if (status == NSA_OK)
-            nsa_run(lane->model, worker->spans, batch->span_count, worker->scratch);
+        compute_ns = compute(lane, worker->place, worker->spans, batch->span_count, batch->rows);
+        status = compute_ns > 0 ? NSA_OK : NSA_ENOMEM;
     }
-    end = nsa_now_ns();
-    if (batch->rows > 0 && status == NSA_OK && lane->batch_done)
-        lane->batch_done(lane->context, batch->rows, end - begin);
     pthread_mutex_lock(&batcher->lock);
-    done = settle_batch(batch, worker, status, end, end - begin);
+    nsa_place_give(batcher, worker->place);
+    done = settle_batch(batch, worker, status, nsa_now_ns(), compute_ns);
     pthread_mutex_unlock(&batcher->lock);
     finish_jobs(batch->lane, done);
+}
+
+/* Whether nobody would wait for the place, and the work is known to be short; the lock is held. */
+static bool may_run_here(const nsa_lane *lane, size_t rows, uint64_t most_ns)
+{
+    const nsa_batcher *batcher = lane->batcher;
+
+    return batcher->free_place_count > 0 && batcher->queued_rows == 0 && !batcher->closing &&
+           lane->max_queue_delay_ns == 0 && rows <= lane->max_batch_rows && lane->measured &&
+           whole_units(lane, rows) * lane->row_ns <= (double)most_ns;
+}
+
+bool nsa_lane_run(nsa_lane *lane, const nsa_request *request, uint64_t most_ns)
+{
+    const nsa_span all = {request, 0, request->rows};
+    nsa_batcher *batcher = lane->batcher;
+    struct place *place = NULL;
+    uint64_t compute_ns;
+
+    pthread_mutex_lock(&batcher->lock);
+    if (may_run_here(lane, request->rows, most_ns))
+        place = nsa_place_take(batcher);
+    pthread_mutex_unlock(&batcher->lock);
+    if (!place)
+        return false;
+    compute_ns = compute(lane, place, &all, 1, request->rows);
+    pthread_mutex_lock(&batcher->lock);
+    nsa_place_give(batcher, place);
+    if (compute_ns > 0)
+        learn_cost(lane, request->rows, compute_ns);
+    pthread_mutex_unlock(&batcher->lock);
+    return compute_ns > 0;
 }

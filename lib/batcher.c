@@ -56,8 +56,11 @@ nsa_status nsa_batcher_open(nsa_batcher **out, const nsa_batcher_options *option
     pthread_cond_init(&batcher->idle, NULL);
     pthread_condattr_destroy(&monotonic);
     batcher->workers = calloc(options->worker_count, sizeof *batcher->workers);
-    if (!batcher->workers)
+    batcher->places = calloc(options->worker_count, sizeof *batcher->places);
+    if (!batcher->workers || !batcher->places)
         status = nsa_error_set(err, NSA_ENOMEM, "out of memory for the batcher");
+    for (size_t i = 0; batcher->places && i < options->worker_count; i++)
+        nsa_place_give(batcher, &batcher->places[i]);
     while (status == NSA_OK && batcher->started < options->worker_count)
         status = start_worker(batcher, err);
     if (status != NSA_OK) {
@@ -78,13 +81,15 @@ void nsa_batcher_close(nsa_batcher *batcher)
     pthread_mutex_unlock(&batcher->lock);
     for (size_t i = 0; i < batcher->started; i++) {
         pthread_join(batcher->workers[i].thread, NULL);
-        free(batcher->workers[i].scratch);
         free(batcher->workers[i].owners);
         free(batcher->workers[i].spans);
     }
+    for (size_t i = 0; batcher->places && i < batcher->options.worker_count; i++)
+        free(batcher->places[i].scratch);
     pthread_cond_destroy(&batcher->idle);
     pthread_cond_destroy(&batcher->work);
     pthread_mutex_destroy(&batcher->lock);
+    free(batcher->places);
     free(batcher->workers);
     free(batcher);
 }
@@ -146,7 +151,7 @@ static void lane_enter_circle(nsa_lane *lane)
 /* The work waiting before a job submitted now, shared by all workers. */
 static double predicted_wait_ns(const nsa_batcher *batcher)
 {
-    if (batcher->idle_workers > 0 && batcher->queued_rows == 0)
+    if (batcher->free_place_count > 0 && batcher->queued_rows == 0)
         return 0;
     if (batcher->queued_ns < 0) /* by rounding, beside a longer queue than is left */
         return 0;

@@ -40,16 +40,17 @@ static uint64_t next_due(nsa_batcher *batcher)
     return least;
 }
 
-/* Wait until a batch is due; false when the pool closes and nothing is left. The lock is held. */
+/* Wait until a batch is due and a place free; false when the pool closes and nothing is left. The
+ * lock is held. */
 static bool wait_for_work(nsa_batcher *batcher)
 {
     for (;;) {
         uint64_t left;
         struct timespec until;
 
-        if (!batcher->turn) {
-            if (batcher->closing)
-                return false;
+        if (!batcher->turn && batcher->closing)
+            return false;
+        if (!batcher->turn || batcher->free_place_count == 0) {
             pthread_cond_wait(&batcher->work, &batcher->lock);
             continue;
         }
@@ -69,16 +70,14 @@ void *nsa_worker_main(void *argument)
     nsa_batcher *batcher = worker->batcher;
 
     pthread_mutex_lock(&batcher->lock);
-    batcher->idle_workers++;
     while (wait_for_work(batcher)) {
         struct batch batch;
 
-        batcher->idle_workers--;
+        worker->place = nsa_place_take(batcher);
         nsa_batch_form(&batch, worker);
         pthread_mutex_unlock(&batcher->lock);
         nsa_batch_compute(&batch, worker);
         pthread_mutex_lock(&batcher->lock);
-        batcher->idle_workers++;
     }
     pthread_mutex_unlock(&batcher->lock);
     return NULL;

@@ -8,7 +8,6 @@
 #include "lib/batcher_parts.h"
 #include "tests/unit/support.h"
 
-#include <sched.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -57,11 +56,9 @@ static inline void pool_batch_done(void *context, size_t rows, uint64_t compute_
     }
 }
 
-/* Open with `workers`, and wait until all of them stand idle. */
 static inline void pool_open(struct pool *pool, size_t workers, size_t max_queue_bytes)
 {
     nsa_batcher_options options = {workers, max_queue_bytes};
-    bool idle = false;
 
     memset(pool, 0, sizeof *pool);
     for (size_t i = 0; i < NSA_OP_COUNT; i++)
@@ -69,12 +66,6 @@ static inline void pool_open(struct pool *pool, size_t workers, size_t max_queue
     sem_init(&pool->held, 0, 0);
     sem_init(&pool->release, 0, 0);
     assert_status(NSA_OK, nsa_batcher_open(&pool->batcher, &options, NULL));
-    while (!idle) {
-        sched_yield();
-        pthread_mutex_lock(&pool->batcher->lock);
-        idle = pool->batcher->idle_workers == workers;
-        pthread_mutex_unlock(&pool->batcher->lock);
-    }
 }
 
 static inline void pool_close(struct pool *pool)

@@ -3,7 +3,8 @@
  *
  * A free worker starts at once with whatever is queued for a model, so an idle pool adds no delay;
  * while all are busy, rows gather. One large request is split over the workers that are free.
- * Models take turns.
+ * Models take turns. A small request may be computed on its asker's thread, in the stead of a
+ * worker that is free, which costs less than waking that one.
  */
 #ifndef NSA_BATCHER_H
 #define NSA_BATCHER_H
@@ -34,8 +35,9 @@ typedef struct nsa_lane_options {
     uint64_t
         max_queue_delay_ns; /* how long a free worker waits for a fuller batch; 0: not at all */
     /*
-     * Called by a worker, under no lock, after each batch that it computed; may be NULL. None of
-     * the batch's jobs is done yet, so that the lane is still open.
+     * Called under no lock after each batch, by the worker or the thread in nsa_lane_run() that
+     * computed it; may be NULL. None of the batch's jobs is done yet, so that the lane is still
+     * open.
      */
     void (*batch_done)(void *context, size_t rows, uint64_t compute_ns);
     void *context;
@@ -104,6 +106,16 @@ void nsa_lane_close(nsa_lane *lane);
  * Thread-safe.
  */
 nsa_status nsa_lane_submit(nsa_lane *lane, nsa_job *job, uint64_t *retry_after_ns, nsa_error *err);
+
+/**
+ * Compute the whole of `request` (planned, with at least one row) on the calling thread, as a batch
+ * of its own, if that keeps nobody waiting: no row is queued, a worker is free, the lane does not
+ * let batches wait to fill up, and by the measured speed it takes no more than `most_ns`. So the
+ * first request of a lane, of which nothing was measured, is never computed here.
+ * @return whether it was; else nothing happened, and it is for nsa_lane_submit()
+ * Thread-safe.
+ */
+bool nsa_lane_run(nsa_lane *lane, const nsa_request *request, uint64_t most_ns);
 
 /* A snapshot for metrics. Thread-safe. */
 nsa_batcher_stats nsa_batcher_read_stats(nsa_batcher *batcher);
