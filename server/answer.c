@@ -78,9 +78,11 @@ void answer_header_number(struct exchange *ex, const char *name, uint64_t value)
 }
 
 void answer_bytes(struct exchange *ex, unsigned status, const char *content_type, char *bytes,
-                  size_t size)
+                  size_t size, void (*release)(void *bytes))
 {
-    free(ex->answer.bytes);
+    if (ex->answer.bytes)
+        ex->answer.release(ex->answer.bytes);
+    ex->answer.release = release;
     ex->answer.status = status;
     ex->answer.content_type = content_type;
     ex->answer.bytes = bytes;
@@ -101,7 +103,8 @@ void answer_buffer(struct exchange *ex, unsigned status, const char *content_typ
         answer_failure(ex, failure, &err);
         return;
     }
-    answer_bytes(ex, status, content_type, body->data, body->size);
+    assert(!body->borrowed);
+    answer_bytes(ex, status, content_type, body->data, body->size, free);
     *body = (buffer){.max_bytes = body->max_bytes};
 }
 
@@ -121,7 +124,7 @@ void answer_error(struct exchange *ex, enum fault fault, const char *message)
     ex->answer.header_count = 0; /* those of an answer that came to nothing */
     ex->answer.text_bytes = 0;
     answer_bytes(ex, ex->oip ? faults[fault].oip_status : faults[fault].status, "application/json",
-                 body.data, body.size);
+                 body.data, body.size, free);
 }
 
 void answer_failure(struct exchange *ex, nsa_status status, const nsa_error *err)
@@ -143,6 +146,6 @@ void answer_compress(struct exchange *ex)
         buffer_free(&packed); /* larger than the original, or no memory: send it as it is */
         return;
     }
-    answer_bytes(ex, ex->answer.status, ex->answer.content_type, packed.data, packed.size);
+    answer_bytes(ex, ex->answer.status, ex->answer.content_type, packed.data, packed.size, free);
     answer_header(ex, "Content-Encoding", content_encoding_name(encoding));
 }

@@ -1,6 +1,7 @@
 #include "server/body.h"
 
 #include "server/compression.h"
+#include "server/memory.h"
 #include "server/router.h"
 #include "server/server.h"
 
@@ -10,6 +11,8 @@
 #include <string.h>
 
 #define NS_PER_MS 1000000u
+
+_Static_assert(MEMORY_ALIGN % EXCHANGE_BODY_ALIGN == 0, "a body is aligned as its memory");
 
 /* First allocation of a body whose length the client does not say. */
 #define FIRST_BODY_BYTES ((size_t)16 * 1024)
@@ -34,13 +37,15 @@ static bool reserve_body(struct exchange *ex, size_t size)
         return true;
     if (!nsa_size_round_up(&bytes, size + 1, EXCHANGE_BODY_ALIGN))
         return false;
-    body = aligned_alloc(EXCHANGE_BODY_ALIGN, bytes);
+    body = memory_take(ex->server->memory, bytes);
     if (!body)
         return false;
-    if (ex->body)
+    if (ex->body) {
         memcpy(body, ex->body, ex->body_bytes);
-    free(ex->body);
+        ex->release_body(ex->body);
+    }
     ex->body = body;
+    ex->release_body = memory_give;
     ex->body_capacity = bytes - 1;
     return true;
 }

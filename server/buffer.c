@@ -27,11 +27,14 @@ char *buffer_reserve(buffer *b, size_t size)
         capacity = FIRST_CAPACITY;
     if (capacity < needed)
         capacity = needed;
-    data = realloc(b->data, capacity);
+    data = realloc(b->borrowed ? NULL : b->data, capacity);
     if (!data) {
         b->status = NSA_ENOMEM;
         return NULL;
     }
+    if (b->borrowed)
+        memcpy(data, b->data, b->size);
+    b->borrowed = false;
     b->data = data;
     b->capacity = capacity;
     return b->data + b->size;
@@ -114,6 +117,7 @@ void buffer_append_json_string(buffer *b, const char *text)
 
 void buffer_free(buffer *b)
 {
-    free(b->data);
+    if (!b->borrowed)
+        free(b->data);
     *b = (buffer){.max_bytes = b->max_bytes};
 }

@@ -8,13 +8,15 @@
 
 /*
  * Appending to a buffer that has failed does nothing, so a writer checks once, at its end. Set
- * `max_bytes` and zero the rest to begin. `data` (owned, may be NULL) is not NUL-terminated.
+ * `max_bytes` and zero the rest to begin, or begin with memory that is lent: `data`, `capacity` and
+ * `borrowed`. `data` (owned unless borrowed, may be NULL) is not NUL-terminated.
  */
 typedef struct buffer {
     char *data;
     size_t size;
     size_t capacity;
     size_t max_bytes;
+    bool borrowed;     /* `data` is somebody else's; growing copies what is there to its own */
     nsa_status status; /* NSA_OK, or why appending failed: NSA_ENOMEM or NSA_ELIMIT */
 } buffer;
 

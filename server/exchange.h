@@ -60,7 +60,8 @@ struct answer_header {
 struct answer {
     unsigned status; /* 0: none yet */
     const char *content_type;
-    char *bytes; /* owned */
+    char *bytes; /* owned; freed by `release` */
+    void (*release)(void *bytes);
     size_t size;
     struct answer_header headers[EXCHANGE_MAX_HEADERS];
     size_t header_count;
@@ -85,7 +86,8 @@ struct exchange {
      * (body_bytes), content-decoded, with a NUL after it; aligned to EXCHANGE_BODY_ALIGN unless it
      * was decompressed.
      */
-    char *body;
+    char *body; /* freed by `release_body` */
+    void (*release_body)(void *body);
     size_t body_bytes;
 
     struct answer answer;
@@ -129,7 +131,7 @@ bool exchange_abandoned(const struct exchange *ex);
 bool exchange_suspend(struct exchange *ex);
 void exchange_resume(struct exchange *ex);
 
-/* Replace the body by `bytes`, which the exchange takes over; NULL and 0 free it. */
+/* Replace the body by `bytes`, which the exchange takes over (malloc'ed); NULL and 0 free it. */
 void exchange_set_body(struct exchange *ex, char *bytes, size_t size);
 
 /* Log a request that is over: every one with --access-log, else failures of the server. */
@@ -145,9 +147,9 @@ void answer_header(struct exchange *ex, const char *name, const char *value);
 void answer_header_copy(struct exchange *ex, const char *name, const char *value);
 void answer_header_number(struct exchange *ex, const char *name, uint64_t value);
 
-/* Answer with `bytes`, which the exchange takes over (malloc'ed). */
+/* Answer with `bytes`, which the exchange takes over and frees by `release`. */
 void answer_bytes(struct exchange *ex, unsigned status, const char *content_type, char *bytes,
-                  size_t size);
+                  size_t size, void (*release)(void *bytes));
 
 /* Answer with the contents of `body`, which is emptied; its failure becomes a 503. */
 void answer_buffer(struct exchange *ex, unsigned status, const char *content_type, buffer *body);

@@ -6,6 +6,7 @@
 #include "server/exchange.h"
 #include "server/listener.h"
 #include "server/log.h"
+#include "server/memory.h"
 #include "server/processors.h"
 #include "server/router.h"
 #include "server/server.h"
@@ -121,8 +122,10 @@ void exchange_resume(struct exchange *ex)
 
 void exchange_set_body(struct exchange *ex, char *bytes, size_t size)
 {
-    free(ex->body);
+    if (ex->body)
+        ex->release_body(ex->body);
     ex->body = bytes;
+    ex->release_body = free;
     ex->body_bytes = ex->body_capacity = size;
 }
 
@@ -137,7 +140,8 @@ static enum MHD_Result send_answer(struct exchange *ex)
     if (!connection_enter(ex->client, CONNECTION_ANSWERING))
         return MHD_NO;
     response = MHD_create_response_from_buffer_with_free_callback(
-        answer->size, answer->bytes ? answer->bytes : (void *)"", answer->bytes ? free : NULL);
+        answer->size, answer->bytes ? answer->bytes : (void *)"",
+        answer->bytes ? answer->release : NULL);
     if (!response)
         return MHD_NO;
     answer->bytes = NULL; /* the response's from here on */
@@ -192,10 +196,11 @@ static struct exchange *begin_exchange(struct http *http, struct MHD_Connection 
                                        const char *path, const char *method)
 {
     struct connection *client = client_of(connection);
-    struct exchange *ex = client ? calloc(1, sizeof *ex) : NULL;
+    struct exchange *ex = client ? memory_take(http->server->memory, sizeof *ex) : NULL;
 
     if (!ex)
         return NULL;
+    memset(ex, 0, sizeof *ex);
     ex->path = path;
     ex->server = http->server;
     ex->metrics = http->server->metrics;
@@ -303,9 +308,10 @@ static void request_completed(void *context, struct MHD_Connection *connection, 
         atomic_fetch_sub(&ex->server->suspended, 1);
     if (ex->free_state)
         ex->free_state(ex->state);
-    free(ex->answer.bytes);
-    free(ex->body);
-    free(ex);
+    if (ex->answer.bytes)
+        ex->answer.release(ex->answer.bytes);
+    exchange_set_body(ex, NULL, 0);
+    memory_give(ex);
 }
 
 static void connection_changed(void *context, struct MHD_Connection *connection, void **state,

@@ -1,6 +1,7 @@
 #include "server/infer.h"
 
 #include "server/body.h"
+#include "server/memory.h"
 #include "server/registry.h"
 #include "server/router.h"
 #include "server/server.h"
@@ -28,7 +29,7 @@ static void free_inference(void *state)
     free(inference->id);
     free(inference->input_memory);
     outputs_free(inference);
-    free(inference);
+    memory_give(inference);
 }
 
 static void end_stage(struct inference *inference, enum metrics_stage stage)
@@ -319,13 +320,14 @@ void infer_submit(struct exchange *ex)
         metrics_reject(ex->metrics, METRICS_NOT_READY);
         return;
     }
-    inference = calloc(1, sizeof *inference);
+    inference = memory_take(ex->server->memory, sizeof *inference);
     if (!inference) {
         registry_release(ex->server->registry, catalog);
         nsa_error_set(&err, NSA_ENOMEM, "out of memory for a request");
         answer_failure(ex, NSA_ENOMEM, &err);
         return;
     }
+    memset(inference, 0, sizeof *inference);
     inference->ex = ex;
     inference->catalog = catalog;
     inference->mark_ns = nsa_now_ns();

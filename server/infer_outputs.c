@@ -1,5 +1,6 @@
 /* Where outputs are computed to, and how they get from there into the answer. */
 #include "server/infer.h"
+#include "server/memory.h"
 #include "server/server.h"
 #include "server/shared_memory.h"
 
@@ -10,8 +11,10 @@
 /* The longest text of an answer: a number is up to 24 bytes, and brackets around each some more. */
 #define MAX_ANSWER_BYTES ((size_t)1 << 30)
 
-/* Of allocations: aligned_alloc() wants sizes that are multiples of it. */
-#define OUTPUT_ALIGN ((size_t)64)
+/* What an answer's head takes as a rule: an .npy header's most. */
+#define HEAD_BYTES ((size_t)1024)
+
+_Static_assert(MEMORY_ALIGN % CODEC_HEAD_ALIGN == 0, "what follows a head is aligned");
 
 size_t inference_bytes(const struct inference *inference, const struct inference_output *output)
 {
@@ -31,21 +34,20 @@ bool inference_has_form(const struct inference *inference, enum output_form form
     return false;
 }
 
-static nsa_status allocate(void **out, size_t bytes, nsa_error *err)
+static nsa_status allocate(void **out, const struct inference *inference, size_t bytes,
+                           nsa_error *err)
 {
-    size_t total;
-
-    if (!nsa_size_add(&total, bytes, 1) || !nsa_size_round_up(&total, total, OUTPUT_ALIGN))
-        return nsa_error_set(err, NSA_ELIMIT, "the answer is too large");
-    *out = aligned_alloc(OUTPUT_ALIGN, total);
+    *out = memory_take(inference->ex->server->memory, bytes);
     return *out ? NSA_OK
-                : nsa_error_set(err, NSA_ENOMEM, "out of memory for %zu bytes of output", total);
+                : nsa_error_set(err, NSA_ENOMEM, "out of memory for %zu bytes of output", bytes);
 }
 
 /* Write the head and make room for the bytes of the outputs behind it. */
 static nsa_status make_answer(struct inference *inference, nsa_error *err)
 {
-    buffer head = {.max_bytes = MAX_ANSWER_BYTES};
+    char room[HEAD_BYTES];
+    buffer head = {
+        .data = room, .capacity = sizeof room, .borrowed = true, .max_bytes = MAX_ANSWER_BYTES};
     size_t total;
     void *memory = NULL;
     nsa_status status = inference->answer_codec->head(inference, &head, err);
@@ -61,7 +63,7 @@ static nsa_status make_answer(struct inference *inference, nsa_error *err)
             status = nsa_error_set(err, NSA_ELIMIT, "the answer is too large");
     }
     if (status == NSA_OK)
-        status = allocate(&memory, total, err);
+        status = allocate(&memory, inference, total, err);
     if (status == NSA_OK && head.size > 0)
         memcpy(memory, head.data, head.size);
     buffer_free(&head);
@@ -99,7 +101,8 @@ static nsa_status place_outputs(struct inference *inference, nsa_error *err)
 
         if (request->outputs[i].data)
             continue;
-        status = allocate(&inference->output_memory[i], inference_bytes(inference, &output), err);
+        status = allocate(&inference->output_memory[i], inference,
+                          inference_bytes(inference, &output), err);
         if (status != NSA_OK)
             return status;
         request->outputs[i].data = inference->output_memory[i];
@@ -165,15 +168,16 @@ void outputs_answer(struct inference *inference)
         answer_buffer(ex, 200, inference->content_type, &text);
         return;
     }
-    answer_bytes(ex, 200, inference->content_type, inference->answer, inference->answer_bytes);
+    answer_bytes(ex, 200, inference->content_type, inference->answer, inference->answer_bytes,
+                 memory_give);
     inference->answer = NULL;
 }
 
 void outputs_free(struct inference *inference)
 {
-    free(inference->answer);
+    memory_give(inference->answer);
     for (size_t i = 0; i < NSA_MAX_OUTPUTS; i++) {
         free(inference->outputs[i].region);
-        free(inference->output_memory[i]);
+        memory_give(inference->output_memory[i]);
     }
 }

@@ -3,6 +3,7 @@
 #include "server/healthcheck.h"
 #include "server/http.h"
 #include "server/log.h"
+#include "server/memory.h"
 #include "server/pages.h"
 #include "server/processors.h"
 #include "server/registry.h"
@@ -133,6 +134,15 @@ static nsa_status load_models(struct server *server, nsa_error *err)
     return NSA_OK;
 }
 
+static nsa_status open_memory(struct server *server, nsa_error *err)
+{
+    size_t kept_bytes = SERVER_KEPT_BYTES / threads_or_processors(server->config.http_threads);
+
+    return memory_open(&server->memory,
+                       kept_bytes > SERVER_LEAST_KEPT_BYTES ? kept_bytes : SERVER_LEAST_KEPT_BYTES,
+                       err);
+}
+
 static nsa_status open_batcher(struct server *server, nsa_error *err)
 {
     const struct config *config = &server->config;
@@ -154,6 +164,8 @@ static nsa_status prepare(struct server *server, nsa_error *err)
         status = nsa_error_set(err, NSA_ENOMEM, "out of memory for the models");
     if (status == NSA_OK && server->config.allow_client_shm)
         status = shared_memory_open(&server->shared_memory, err);
+    if (status == NSA_OK)
+        status = open_memory(server, err);
     return status == NSA_OK ? open_batcher(server, err) : status;
 }
 
@@ -163,6 +175,7 @@ static void dispose(struct server *server)
     control_close(atomic_load(&server->control));
     registry_close(server->registry);
     nsa_batcher_close(server->batcher);
+    memory_close(server->memory);
     shared_memory_close(server->shared_memory);
     metrics_free(server->metrics);
 }

@@ -183,7 +183,7 @@ void oip_model_ready(struct exchange *ex)
     if (!catalog)
         return;
     registry_release(ex->server->registry, catalog);
-    answer_bytes(ex, 200, NULL, NULL, 0);
+    answer_bytes(ex, 200, NULL, NULL, 0, NULL);
 }
 
 /* --- statistics ---------------------------------------------------------------------------- */

@@ -9,13 +9,19 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+/* Of all HTTP threads together, but no less than the second for each. */
+#define SERVER_KEPT_BYTES ((size_t)8 * 1024 * 1024)
+#define SERVER_LEAST_KEPT_BYTES ((size_t)1024 * 1024)
+
 struct control;
+struct memory;
 struct registry;
 struct shared_memory;
 
 struct server {
     struct config config;
     nsa_batcher *batcher;
+    struct memory *memory; /* of requests */
     struct metrics *metrics;
     struct registry *registry;           /* without a catalog while the models load */
     _Atomic(struct control *) control;   /* NULL while they do */

@@ -20,8 +20,9 @@ void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *pointer, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size);
 
-static pthread_mutex_t allocation_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the two below */
+static pthread_mutex_t allocation_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the three below */
 static long allocations_left = -1;
+static size_t allocations;
 static bool failed;
 
 static bool must_fail(void)
@@ -29,6 +30,7 @@ static bool must_fail(void)
     bool fail;
 
     pthread_mutex_lock(&allocation_lock);
+    allocations++;
     fail = allocations_left == 0;
     if (fail)
         failed = true;
@@ -75,6 +77,16 @@ bool allocation_failed(void)
 
     pthread_mutex_lock(&allocation_lock);
     result = failed;
+    pthread_mutex_unlock(&allocation_lock);
+    return result;
+}
+
+size_t allocation_count(void)
+{
+    size_t result;
+
+    pthread_mutex_lock(&allocation_lock);
+    result = allocations;
     pthread_mutex_unlock(&allocation_lock);
     return result;
 }

@@ -26,6 +26,9 @@ void fail_allocation_after(long succeed);
 /* Whether the allocation chosen by fail_allocation_after() was reached, and failed. */
 bool allocation_failed(void);
 
+/* Allocations made so far by code linked into this program, by any thread. */
+size_t allocation_count(void);
+
 /*
  * Run `body` once for each allocation that it makes, failing that one: it must return NSA_ENOMEM
  * each time and NSA_OK when none fails. Leaks are the address sanitizer's to find.

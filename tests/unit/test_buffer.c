@@ -203,6 +203,26 @@ static void invalid_utf8_becomes_the_replacement_character(void **state)
     }
 }
 
+static void growing_out_of_borrowed_memory_copies_it(void **state)
+{
+    char room[10];
+    buffer b = {.data = room, .capacity = sizeof room, .borrowed = true, .max_bytes = 1000};
+
+    (void)state;
+    buffer_append_text(&b, "0123456789");
+    assert_ptr_equal(room, b.data);
+    assert_true(b.borrowed);
+    buffer_append_text(&b, "a");
+    assert_ptr_not_equal(room, b.data);
+    assert_false(b.borrowed);
+    assert_memory_equal("0123456789a", b.data, 11);
+    buffer_free(&b);
+    b = (buffer){.data = room, .capacity = sizeof room, .borrowed = true, .max_bytes = 1000};
+    buffer_free(&b);
+    assert_null(b.data);
+    assert_false(b.borrowed);
+}
+
 static nsa_status append_much(void *context)
 {
     buffer b = {.max_bytes = 100000};
@@ -237,6 +257,7 @@ int main(void)
         cmocka_unit_test(a_format_is_filled_at_any_length),
         cmocka_unit_test(a_json_string_is_quoted_and_escaped),
         cmocka_unit_test(invalid_utf8_becomes_the_replacement_character),
+        cmocka_unit_test(growing_out_of_borrowed_memory_copies_it),
         cmocka_unit_test(every_allocation_may_fail),
     };
 
