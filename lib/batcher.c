@@ -228,9 +228,10 @@ nsa_status nsa_lane_submit(nsa_lane *lane, nsa_job *job, uint64_t *retry_after_n
         batcher->queued_rows += job->rows_left;
         batcher->queued_bytes += job->bytes;
         batcher->queued_ns += (double)job->rows_left * lane->row_ns;
-        pthread_cond_signal(&batcher->work);
     }
     pthread_mutex_unlock(&batcher->lock);
+    if (status == NSA_OK)
+        pthread_cond_signal(&batcher->work); /* not sooner: whom it wakes wants the lock */
     return status;
 }
 

@@ -103,7 +103,7 @@ void nsa_lane_close(nsa_lane *lane);
  * @param[out] retry_after_ns  with NSA_EFULL: when there will be room, by the measured speed
  * @return NSA_OK; NSA_EFULL when the queue is full, or when by the measured speed the job would
  *         start only after its deadline; NSA_ETIMEDOUT when the deadline has passed already
- * Thread-safe.
+ * Thread-safe; the pool may not be closed before this has returned.
  */
 nsa_status nsa_lane_submit(nsa_lane *lane, nsa_job *job, uint64_t *retry_after_ns, nsa_error *err);
 
