@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 /* Of all HTTP threads together, but no less than the second for each. */
-#define SERVER_KEPT_BYTES ((size_t)8 * 1024 * 1024)
+#define SERVER_KEPT_BYTES ((size_t)4 * 1024 * 1024)
 #define SERVER_LEAST_KEPT_BYTES ((size_t)1024 * 1024)
 
 struct control;
