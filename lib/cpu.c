@@ -43,7 +43,7 @@ bool nsa_cpu_has_amx(void)
     unsigned ecx;
     unsigned edx;
 
-    return has_avx512() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&
+    return nsa_cpu_has_avx512bf16() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) &&
            (edx & AMX_BF16) != 0 && (edx & AMX_TILE) != 0 &&
            syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }

@@ -84,12 +84,16 @@ void nsa_compress_place(const struct nsa_compress *compress, struct nsa_compress
         return;
     }
     memset(to + scratch->x_bytes - NSA_ELEMENT_BYTES, 0, NSA_ELEMENT_BYTES);
+    if (dtype == NSA_F32) {
+        engine->round((uint16_t *)(void *)to, from, mlp->in);
+        return;
+    }
     for (size_t begin = 0; begin < mlp->in; begin += PIECE) {
         size_t count = mlp->in - begin < PIECE ? mlp->in - begin : PIECE;
         float piece[PIECE];
 
         kernels->to_f32[dtype](piece, (const char *)from + begin * size, count);
-        kernels->from_f32[NSA_BF16](to + begin * sizeof(uint16_t), piece, count);
+        engine->round((uint16_t *)(void *)to + begin, piece, count);
     }
 }
 
@@ -107,7 +111,7 @@ static void activate(const struct nsa_compress *compress,
 
         kernels->bias_activate[mlp->activation](hidden, b1, count);
         if (scratch->rounded) {
-            kernels->from_f32[NSA_BF16](rounded, hidden, count);
+            compress->engine->round(rounded, hidden, count);
             if (count % 2)
                 rounded[count] = 0;
         } else if (mlp->precision == NSA_PRECISION_BF16) {

@@ -389,6 +389,40 @@ static void test_conversions(void **state)
     free(numbers);
 }
 
+/*
+ * Engines round to bfloat16 as the library does, but for what is below 2^-126, which may be zero;
+ * from any address, in every length, writing nothing else.
+ */
+static void test_engines_round(void **state)
+{
+    uint64_t random = 7;
+    const nsa_linear_engine *engine;
+
+    (void)state;
+    assert_status(NSA_OK, nsa_cpu_use("auto", NULL));
+    for (size_t e = 0; (engine = nsa_linear_engine_at(NSA_PRECISION_BF16, e)) != NULL; e++) {
+        for (size_t run = 0; engine->round && run < 4000; run++) {
+            size_t count = run % (LONGEST + 1);
+            unsigned char bytes[sizeof(float) * LONGEST + 1];
+            uint16_t want[LONGEST + 1];
+            uint16_t got[LONGEST + 1];
+            float x[LONGEST];
+
+            fill_any(x, LONGEST, &random);
+            memcpy(bytes + 1, x, sizeof x);
+            memset(got, 0xA5, sizeof got);
+            memcpy(want, got, sizeof want);
+            nsa_from_f32(want, NSA_BF16, x, count);
+            engine->round(got, bytes + 1, count);
+            for (size_t i = 0; i < count; i++) {
+                if (fabsf(x[i]) < 0x1p-126f && (got[i] & 0x7FFF) == 0)
+                    want[i] &= 0x8000;
+            }
+            assert_memory_equal(want, got, sizeof want);
+        }
+    }
+}
+
 /* Largest error of nsa_linear_plain() in units of 2^-24 of its sum of magnitudes. */
 static double linear_error(const float *x, const float *w, size_t tile, size_t in, size_t out)
 {
@@ -469,6 +503,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_add_bias),
         cmocka_unit_test(test_round_bf16),
         cmocka_unit_test(test_conversions),
+        cmocka_unit_test(test_engines_round),
         cmocka_unit_test(test_linear_plain),
         cmocka_unit_test(test_linear_plain_splits_long_sums),
     };

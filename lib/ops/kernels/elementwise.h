@@ -125,12 +125,14 @@ static void bias_silu(float *restrict x, const float *restrict bias, size_t coun
     }
 }
 
+/* By integers, for what is said of clamp(): those of negative numbers, -inf included, lie between
+ * the ones of -0.0 and of NaN. */
 static void bias_relu(float *restrict x, const float *restrict bias, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        float value = x[i] + bias[i];
+        uint32_t bits = bits_of(x[i] + bias[i]);
 
-        x[i] = value < 0.0f ? 0.0f : value;
+        x[i] = float_of(select_bits(bits - UINT32_C(0x80000001) < F32_INFINITY, 0, bits));
     }
 }
 

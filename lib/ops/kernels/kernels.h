@@ -97,6 +97,10 @@ struct nsa_linear_engine {
      */
     void (*run)(const nsa_linear_part *part);
 
+    /* dst (count) = x (count, any alignment) in bfloat16, to the nearest even; numbers below 2^-126
+     * may become zero. NULL when the input is float32. */
+    void (*round)(uint16_t *dst, const void *x, size_t count);
+
     bool (*supported)(void); /* by the processor, where the kernels in use are; NULL: yes */
 };
 
@@ -106,6 +110,9 @@ extern const nsa_linear_engine nsa_panels_avx2;
 extern const nsa_linear_engine nsa_panels_avx512;
 extern const nsa_linear_engine nsa_panels_avx512bf16;
 extern const nsa_linear_engine nsa_panels_amx;
+
+/* As `round` of an engine, with AVX512-BF16. */
+void nsa_round_avx512bf16(uint16_t *dst, const void *x, size_t count);
 
 /*
  * The engines for `precision`, the preferred first, NULL past the last: those of the kernels in

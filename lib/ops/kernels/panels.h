@@ -1,7 +1,8 @@
 /*
  * Multiplication by packed weights, included once for each ISA by a file that defines
  *
- *   ENGINE, ENGINE_NAME, ENGINE_INPUT (of ENGINE_INPUT_BYTES), ENGINE_SUPPORTED
+ *   ENGINE, ENGINE_NAME, ENGINE_INPUT (of ENGINE_INPUT_BYTES), ENGINE_ROUND,
+ *   ENGINE_SUPPORTED
  *                 as in nsa_linear_engine
  *   vec           a vector of LANES float sums
  *   VEC_ZERO(), VEC_LOAD, VEC_STORE (any alignment), VEC_ADD
@@ -253,5 +254,6 @@ const nsa_linear_engine ENGINE = {
     .panel = PANEL,
     .chunk = K_BLOCK * NSA_ELEMENT_BYTES / ENGINE_INPUT_BYTES,
     .run = run,
+    .round = ENGINE_ROUND,
     .supported = ENGINE_SUPPORTED,
 };

@@ -187,6 +187,7 @@ const nsa_linear_engine nsa_panels_amx = {
     .panel = PANEL,
     .chunk = 2 * K_BLOCK,
     .run = run,
+    .round = nsa_round_avx512bf16,
     .supported = nsa_cpu_has_amx,
 };
 #endif

@@ -17,6 +17,7 @@
 #define ENGINE_NAME "panels-avx2"
 #define ENGINE_INPUT NSA_F32
 #define ENGINE_INPUT_BYTES 4
+#define ENGINE_ROUND NULL
 #define ENGINE_SUPPORTED NULL
 #include "lib/ops/kernels/panels.h"
 #endif
