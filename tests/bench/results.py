@@ -11,8 +11,8 @@ import report
 
 HEAD = """# Results
 
-What `make bench` and `make bench-peers` measured; `make bench-report` wrote this page. Within one
-table all that is compared was measured by turns in one run; figures are the best of the rounds,
+What `make bench` and `make bench-peers` measured; `make bench-report` wrote this page, the last two
+sections from notes.md. Within one table all that is compared was measured by turns in one run; figures are the best of the rounds,
 since what disturbs a measurement only makes it worse.
 
 """
@@ -81,7 +81,9 @@ def main():
     for name, svg in plots.items():
         (folder / f"{name}.svg").write_text(svg)
     images = "## Plots\n\n" + "\n".join(f"![{name}](plots/{name}.svg)\n" for name in plots)
-    parts = [report.bench_markdown(data), report.peers_markdown(peers) if peers else "", images]
+    notes = (pathlib.Path(__file__).parent / "notes.md").read_text()
+    parts = [report.bench_markdown(data), report.peers_markdown(peers) if peers else "", images,
+             notes]
     (options.folder / "RESULTS.md").write_text(HEAD + "\n".join(part for part in parts if part))
 
 
