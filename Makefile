@@ -26,7 +26,8 @@ PEER_DEPS := $(BUILD_DEPS) libdnnl-dev python3-numpy python3-torch python3-fasta
              python3-uvloop python3-httptools
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wvla -Wundef
-HARDENING := -fstack-protector-strong -fPIE -fcf-protection
+X86 := $(filter x86_64-%,$(shell $(CC) -dumpmachine))
+HARDENING := -fstack-protector-strong -fPIE $(if $(X86),-fcf-protection)
 BASE_CFLAGS := -std=c11 -D_GNU_SOURCE -ffp-contract=off -g $(WARNINGS) -Ilib/include -I. -MMD -MP $(WERROR)
 LDLIBS := -lm -lpthread
 
@@ -93,12 +94,14 @@ test:
 # --- library ---------------------------------------------------------------------------------
 
 # ISA flags are per file; lib/cpu.c calls these kernels only where the processor has them.
+ifneq ($(X86),)
 $(B)/lib/ops/kernels/%_avx2.o: ISA_CFLAGS := -mavx2 -mfma
 AVX512_CFLAGS := -mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl -mfma \
                  -mprefer-vector-width=512
 $(B)/lib/ops/kernels/%_avx512.o: ISA_CFLAGS := $(AVX512_CFLAGS)
 $(B)/lib/ops/kernels/%_avx512bf16.o: ISA_CFLAGS := $(AVX512_CFLAGS) -mavx512bf16
 $(B)/lib/ops/kernels/%_amx.o: ISA_CFLAGS := $(AVX512_CFLAGS) -mamx-tile -mamx-bf16
+endif
 $(B)/lib/%.o: PACKAGE_CFLAGS = $(call pkg,cflags,$(LIB_PACKAGES))
 
 $(LIBNSA): $(LIB_OBJ)
@@ -151,9 +154,11 @@ BENCH_PEAK_SRC := $(wildcard tests/bench/peak*.c)
 BENCH_PROGRAMS := $(B)/bench_kernels $(B)/bench_load $(B)/bench_bare
 bench_obj = $(patsubst %,$(B)/tests/bench/%.o,$(1))
 
+ifneq ($(X86),)
 $(B)/tests/bench/peak_avx2.o: ISA_CFLAGS := -mavx2 -mfma
 $(B)/tests/bench/peak_avx512.o: ISA_CFLAGS := -mavx512f -mavx512dq
 $(B)/tests/bench/peak_bf16.o: ISA_CFLAGS := -mavx512f -mavx512dq -mavx512bw -mavx512vl -mavx512bf16
+endif
 $(B)/bench_kernels: $(call bench_obj,kernels measure protocol) $(BENCH_PEAK_SRC:%.c=$(B)/%.o) \
                     $(LIBNSA)
 $(B)/bench_load: $(call bench_obj,load load_run measure protocol)

@@ -289,14 +289,20 @@ void nsa_batch_compute(struct batch *batch, struct worker *worker)
     finish_jobs(batch->lane, done);
 }
 
-/* Whether nobody would wait for the place, and the work is known to be short; the lock is held. */
+/*
+ * Whether nobody would wait for the place, and the work is known to be short; the lock is held.
+ * Rows that are less than a unit cost about as much as one: then gathering is what saves most, and
+ * only half the time is short.
+ */
 static bool may_run_here(const nsa_lane *lane, size_t rows, uint64_t most_ns)
 {
     const nsa_batcher *batcher = lane->batcher;
+    uint64_t limit_ns = rows < nsa_run_row_unit(lane->model) ? most_ns / 2 : most_ns;
 
-    return batcher->free_place_count > 0 && batcher->queued_rows == 0 && !batcher->closing &&
-           lane->max_queue_delay_ns == 0 && rows <= lane->max_batch_rows && lane->measured &&
-           whole_units(lane, rows) * lane->row_ns <= (double)most_ns;
+    return nsa_run_rows_alike(lane->model) && batcher->free_place_count > 0 &&
+           batcher->queued_rows == 0 && !batcher->closing && lane->max_queue_delay_ns == 0 &&
+           rows <= lane->max_batch_rows && lane->measured &&
+           whole_units(lane, rows) * lane->row_ns <= (double)limit_ns;
 }
 
 bool nsa_lane_run(nsa_lane *lane, const nsa_request *request, uint64_t most_ns)
@@ -307,8 +313,10 @@ bool nsa_lane_run(nsa_lane *lane, const nsa_request *request, uint64_t most_ns)
     uint64_t compute_ns;
 
     pthread_mutex_lock(&batcher->lock);
-    if (may_run_here(lane, request->rows, most_ns))
+    if (may_run_here(lane, request->rows, most_ns)) {
         place = nsa_place_take(batcher);
+        lane->jobs++;
+    }
     pthread_mutex_unlock(&batcher->lock);
     if (!place)
         return false;
@@ -317,6 +325,8 @@ bool nsa_lane_run(nsa_lane *lane, const nsa_request *request, uint64_t most_ns)
     nsa_place_give(batcher, place);
     if (compute_ns > 0)
         learn_cost(lane, request->rows, compute_ns);
+    if (--lane->jobs == 0)
+        pthread_cond_broadcast(&batcher->idle);
     pthread_mutex_unlock(&batcher->lock);
     return compute_ns > 0;
 }

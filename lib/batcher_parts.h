@@ -28,7 +28,7 @@ struct nsa_lane {
     nsa_lane *next;              /* in the circle of lanes with rows waiting */
     nsa_job *first, *last;       /* jobs with rows not yet taken, oldest first */
     size_t queued_rows;          /* of those jobs, not yet taken */
-    size_t jobs;                 /* submitted and not done */
+    size_t jobs;                 /* submitted and not done, or computed on their askers' threads */
     double row_ns;               /* running mean of a row's cost on one worker */
     bool measured;               /* it is, not a guess */
 };

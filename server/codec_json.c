@@ -2,6 +2,8 @@
 #include "server/codec.h"
 #include "server/infer.h"
 #include "server/json_scan.h"
+#include "server/memory.h"
+#include "server/server.h"
 
 #include <nsa/size.h>
 #include <stdlib.h>
@@ -43,7 +45,7 @@ static nsa_status read_input(struct inference *inference, const json_span *span,
 {
     nsa_tensor *input = &inference->request.input;
     size_t capacity = span->commas + 1; /* below the body's size */
-    float *data = malloc(capacity * sizeof *data);
+    float *data = memory_take(inference->ex->server->memory, capacity * sizeof *data);
     nsa_status status;
 
     if (!data)

@@ -32,7 +32,7 @@ struct inference {
     nsa_request request;
     nsa_job job;
     char *id;           /* that the client gave in the body, owned, or NULL */
-    void *input_memory; /* of a decoded tensor that isn't in the body, or NULL */
+    void *input_memory; /* of a decoded tensor that isn't in the body, by memory_take(), or NULL */
 
     struct inference_output outputs[NSA_MAX_OUTPUTS]; /* in the answer's order */
     size_t output_count;      /* 0 from a decoder: all that are planned, as the format has them */

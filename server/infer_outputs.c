@@ -4,15 +4,13 @@
 #include "server/server.h"
 #include "server/shared_memory.h"
 
+#include <nsa/npy.h>
 #include <nsa/size.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* The longest text of an answer: a number is up to 24 bytes, and brackets around each some more. */
 #define MAX_ANSWER_BYTES ((size_t)1 << 30)
-
-/* What an answer's head takes as a rule: an .npy header's most. */
-#define HEAD_BYTES ((size_t)1024)
 
 _Static_assert(MEMORY_ALIGN % CODEC_HEAD_ALIGN == 0, "what follows a head is aligned");
 
@@ -45,7 +43,7 @@ static nsa_status allocate(void **out, const struct inference *inference, size_t
 /* Write the head and make room for the bytes of the outputs behind it. */
 static nsa_status make_answer(struct inference *inference, nsa_error *err)
 {
-    char room[HEAD_BYTES];
+    char room[NSA_NPY_HEADER_BYTES]; /* as much as the longest of most heads */
     buffer head = {
         .data = room, .capacity = sizeof room, .borrowed = true, .max_bytes = MAX_ANSWER_BYTES};
     size_t total;

@@ -20,6 +20,8 @@ struct header {
 };
 
 _Static_assert(sizeof(struct header) % MEMORY_ALIGN == 0, "blocks are aligned behind it");
+_Static_assert(LEAST_BYTES << (SIZE_COUNT - 1) / 2 == MEMORY_MAX_KEPT_BLOCK,
+               "the last of the sizes");
 
 /* What one thread keeps; nobody else touches it before memory_close(). */
 struct kept {
@@ -152,6 +154,21 @@ void *memory_take(struct memory *memory, size_t bytes)
     return header + 1;
 }
 
+/* Free kept blocks, the largest first, until there are no more than `most_bytes`: what a load that
+ * is over left behind makes room for what the next one needs. */
+static void make_room(struct kept *kept, size_t most_bytes)
+{
+    for (size_t size = SIZE_COUNT; size-- > 0;) {
+        while (kept->blocks[size] && kept->bytes > most_bytes) {
+            struct header *header = kept->blocks[size];
+
+            kept->blocks[size] = header->next;
+            kept->bytes -= header->bytes;
+            release(header);
+        }
+    }
+}
+
 void memory_give(void *block)
 {
     struct header *header = block ? (struct header *)block - 1 : NULL;
@@ -162,10 +179,11 @@ void memory_give(void *block)
         return;
     memory = header->memory;
     kept = header->size < SIZE_COUNT ? kept_here(memory) : NULL;
-    if (!kept || header->bytes > memory->kept_bytes - kept->bytes) {
+    if (!kept || header->bytes > memory->kept_bytes / 2) {
         release(header);
         return;
     }
+    make_room(kept, memory->kept_bytes - header->bytes);
     ASAN_POISON_MEMORY_REGION(block, header->bytes);
     header->next = kept->blocks[header->size];
     kept->blocks[header->size] = header;

@@ -1,7 +1,8 @@
 /*
  * Memory of requests, kept for the next one: blocks that a thread gives back wait in that thread's
  * lists, by size and up to a limit, so that a steady load allocates nothing. What is larger than
- * MEMORY_MAX_KEPT_BLOCK, or past the limit, goes back to the allocator at once.
+ * MEMORY_MAX_KEPT_BLOCK, or half the limit, goes back to the allocator at once; past the limit, the
+ * largest do.
  */
 #ifndef SERVER_MEMORY_H
 #define SERVER_MEMORY_H

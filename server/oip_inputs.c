@@ -1,4 +1,5 @@
 /* The input tensors of a request: described in its JSON, their elements there or elsewhere. */
+#include "server/memory.h"
 #include "server/oip_reader.h"
 #include "server/server.h"
 #include "server/shared_memory.h"
@@ -19,11 +20,12 @@ struct input {
 
 /* --- elements ------------------------------------------------------------------------------ */
 
-static nsa_status allocate(void **out, const struct input *input, size_t bytes, nsa_error *err)
+static nsa_status allocate(void **out, const struct input *input, size_t bytes,
+                           const struct oip_reader *r)
 {
-    *out = malloc(bytes > 0 ? bytes : 1);
+    *out = memory_take(r->inference->ex->server->memory, bytes);
     return *out ? NSA_OK
-                : nsa_error_set(err, NSA_ENOMEM, "%s: out of memory for %zu bytes", input->label,
+                : nsa_error_set(r->err, NSA_ENOMEM, "%s: out of memory for %zu bytes", input->label,
                                 bytes);
 }
 
@@ -39,7 +41,7 @@ static nsa_status read_data(void **owned, struct input *input, const struct oip_
 
     if (!span)
         return oip_expected(r, input->label, "data", "an array of numbers", input->data);
-    status = allocate(owned, input, capacity * nsa_dtype_size(input->tensor.dtype), r->err);
+    status = allocate(owned, input, capacity * nsa_dtype_size(input->tensor.dtype), r);
     if (status != NSA_OK)
         return status;
     snprintf(path, sizeof path, "%s.data", input->label);
@@ -102,7 +104,7 @@ static nsa_status read_shared(void **owned, struct input *input, const struct oi
     status = shared_memory_check(r->inference->ex->server->shared_memory, region, offset,
                                  input->bytes, r->err);
     if (status == NSA_OK)
-        status = allocate(owned, input, input->bytes, r->err);
+        status = allocate(owned, input, input->bytes, r);
     if (status == NSA_OK)
         status = shared_memory_read(r->inference->ex->server->shared_memory, region, offset, *owned,
                                     input->bytes, r->err);
@@ -189,7 +191,7 @@ static nsa_status read_param_tensor(struct input *input, struct oip_reader *r, s
         memcpy(&value, input->tensor.data, sizeof value);
         status = fields_set_integer(&r->inference->fields, index, value, r->err);
     }
-    free(owned);
+    memory_give(owned);
     return status;
 }
 

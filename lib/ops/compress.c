@@ -107,10 +107,11 @@ static void activate(const struct nsa_compress *compress,
 
     for (size_t row = 0; row < rows; row++) {
         float *hidden = scratch->hidden + row * scratch->hidden_width;
-        uint16_t *rounded = scratch->rounded + row * scratch->hidden_width;
 
         kernels->bias_activate[mlp->activation](hidden, b1, count);
         if (scratch->rounded) {
+            uint16_t *rounded = scratch->rounded + row * scratch->hidden_width;
+
             compress->engine->round(rounded, hidden, count);
             if (count % 2)
                 rounded[count] = 0;
@@ -287,5 +288,7 @@ const nsa_op_row nsa_compress_op = {
     .run = compress_run,
     .scratch_bytes = compress_scratch_bytes,
     .row_unit = compress_row_unit,
+    .rows_alike = true,
     .cheap_elements = 0,
+    .output_weight = 1,
 };

@@ -38,8 +38,15 @@ typedef struct nsa_op_row {
     size_t (*scratch_bytes)(const nsa_model *model);
     size_t (*row_unit)(const nsa_model *model);
 
-    /* Input elements up to which a request costs less than a hand-over to another thread. */
+    /* See nsa_run_rows_alike(). */
+    bool rows_alike;
+
+    /*
+     * Input elements up to which a request costs less than a hand-over to another thread, each
+     * element of the output counted as `output_weight` of them.
+     */
     size_t cheap_elements;
+    size_t output_weight;
 } nsa_op_row;
 
 struct nsa_model {

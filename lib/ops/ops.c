@@ -64,6 +64,11 @@ size_t nsa_run_row_unit(const nsa_model *model)
     return model->row->row_unit ? model->row->row_unit(model) : 1;
 }
 
+bool nsa_run_rows_alike(const nsa_model *model)
+{
+    return model->row->rows_alike;
+}
+
 void nsa_run(const nsa_model *model, const nsa_span *spans, size_t count, void *scratch)
 {
     model->row->run(model, spans, count, scratch);
@@ -71,10 +76,13 @@ void nsa_run(const nsa_model *model, const nsa_span *spans, size_t count, void *
 
 bool nsa_request_is_cheap(const nsa_request *request, const nsa_model *model)
 {
-    size_t count;
+    size_t input;
+    size_t output;
 
-    return nsa_shape_count(&count, &request->input.shape, NULL) == NSA_OK &&
-           count <= model->row->cheap_elements;
+    return nsa_shape_count(&input, &request->input.shape, NULL) == NSA_OK &&
+           nsa_shape_count(&output, &request->outputs[0].shape, NULL) == NSA_OK &&
+           input <= model->row->cheap_elements &&
+           output <= (model->row->cheap_elements - input) / model->row->output_weight;
 }
 
 /* Knuth's MMIX generator; the upper bits of its state are good enough here. */

@@ -178,5 +178,7 @@ const nsa_op_row nsa_posembed_op = {
     .self_check = posembed_self_check,
     .plan = posembed_plan,
     .run = posembed_run,
-    .cheap_elements = 65536,
+    .rows_alike = true,
+    .cheap_elements = 131072,
+    .output_weight = 1,
 };

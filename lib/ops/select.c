@@ -145,5 +145,6 @@ const nsa_op_row nsa_select_op = {
     .plan = select_plan,
     .run = select_run,
     .self_check = select_self_check,
-    .cheap_elements = 16384,
+    .cheap_elements = 65536,
+    .output_weight = 8,
 };

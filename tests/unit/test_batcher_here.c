@@ -124,6 +124,47 @@ static void test_nobody_is_overtaken(void **state)
     pool_close(&pool);
 }
 
+/* What rows of select took says nothing of others: one may be as long as a million. */
+static void test_rows_that_differ(void **state)
+{
+    struct pool pool;
+    struct task task;
+    nsa_lane *lane;
+
+    (void)state;
+    pool_open(&pool, 1, SIZE_MAX);
+    lane = lane_open(&pool, NSA_SELECT, 1024, 0);
+    lane->measured = true;
+    lane->row_ns = 1;
+    task_open(&task, NSA_SELECT, lane, 3, &seed);
+    assert_false(nsa_lane_run(lane, &task.request, UINT64_MAX));
+    task_close(&task);
+    nsa_lane_close(lane);
+    pool_close(&pool);
+}
+
+/* Rows that are less than a unit have half the time, as others' would be gathered with them. */
+static void test_less_than_a_unit(void **state)
+{
+    struct pool pool;
+    nsa_lane *lane;
+    size_t unit;
+
+    (void)state;
+    pool_open(&pool, 1, SIZE_MAX);
+    lane = open_measured(&pool, 1024);
+    unit = nsa_run_row_unit(lane->model);
+    assert_true(unit > 1);
+    lane->row_ns = 1e6;
+    assert_false(runs_here(lane, unit - 1, (uint64_t)(1.9e6 * (double)unit)));
+    lane->row_ns = 1e6;
+    assert_true(runs_here(lane, unit - 1, (uint64_t)(2.1e6 * (double)unit)));
+    lane->row_ns = 1e6;
+    assert_true(runs_here(lane, unit, (uint64_t)(1.1e6 * (double)unit)));
+    nsa_lane_close(lane);
+    pool_close(&pool);
+}
+
 static void *run_task(void *argument)
 {
     struct task *task = argument;
@@ -174,6 +215,39 @@ static void test_worker_waits_for_the_place(void **state)
     pool_close(&pool);
 }
 
+static void *close_lane(void *lane)
+{
+    nsa_lane_close(lane);
+    return NULL;
+}
+
+/* A lane is not closed under a thread that computes one of its requests. */
+static void test_close_waits(void **state)
+{
+    struct pool pool;
+    struct task here;
+    nsa_lane *lane;
+    pthread_t runner;
+    pthread_t closer;
+
+    (void)state;
+    pool_open(&pool, 1, SIZE_MAX);
+    lane = open_measured(&pool, 1024);
+    task_open(&here, NSA_COMPRESS, lane, 5, &seed);
+    atomic_store(&pool.holds, 1);
+    assert_int_equal(0, pthread_create(&runner, NULL, run_task, &here));
+    sem_wait(&pool.held);
+    assert_int_equal(1, lane->jobs);
+    assert_int_equal(0, pthread_create(&closer, NULL, close_lane, lane));
+    for (size_t i = 0; i < 100; i++)
+        sched_yield(); /* for a lane that is closed too soon to be freed, which sanitizers see */
+    pool_release(&pool);
+    assert_int_equal(0, pthread_join(runner, NULL));
+    assert_int_equal(0, pthread_join(closer, NULL));
+    expect_computed(&here);
+    pool_close(&pool);
+}
+
 static void test_out_of_memory(void **state)
 {
     struct pool pool;
@@ -201,6 +275,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits_and_counted),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_rows_that_differ),
+        cmocka_unit_test(test_less_than_a_unit),
+        cmocka_unit_test(test_close_waits),
         cmocka_unit_test(test_nobody_is_overtaken),
         cmocka_unit_test(test_worker_waits_for_the_place),
         cmocka_unit_test(test_out_of_memory),

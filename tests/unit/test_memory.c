@@ -81,6 +81,34 @@ static void test_limit(void **state)
     }
 }
 
+/* What a load that is over left behind makes room for another's; half the limit is the most of one.
+ */
+static void test_change_of_load(void **state)
+{
+    size_t before;
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++)
+        memory_give(memory_take(memory, KEPT_BYTES / 2 - 100));
+    for (size_t bytes = 1024; bytes <= KEPT_BYTES / 4; bytes *= 2) {
+        void *one = memory_take(memory, bytes);
+        void *other = memory_take(memory, bytes);
+
+        memory_give(one);
+        memory_give(other);
+        before = allocation_count();
+        one = memory_take(memory, bytes);
+        other = memory_take(memory, bytes);
+        assert_int_equal(before, allocation_count());
+        memory_give(one);
+        memory_give(other);
+    }
+    memory_give(memory_take(memory, KEPT_BYTES / 2 + 100));
+    before = allocation_count();
+    memory_give(memory_take(memory, KEPT_BYTES / 2 + 100));
+    assert_int_equal(before + 1, allocation_count());
+}
+
 /* A block past the largest size is never kept, whatever the limit. */
 static void test_large(void **state)
 {
@@ -162,6 +190,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_sizes, start, stop),
         cmocka_unit_test_setup_teardown(test_kept, start, stop),
         cmocka_unit_test_setup_teardown(test_limit, start, stop),
+        cmocka_unit_test_setup_teardown(test_change_of_load, start, stop),
         cmocka_unit_test(test_large),
         cmocka_unit_test_setup_teardown(test_threads, start, stop),
         cmocka_unit_test(test_out_of_memory),

@@ -110,7 +110,8 @@ nsa_status nsa_lane_submit(nsa_lane *lane, nsa_job *job, uint64_t *retry_after_n
 /**
  * Compute the whole of `request` (planned, with at least one row) on the calling thread, as a batch
  * of its own, if that keeps nobody waiting: no row is queued, a worker is free, the lane does not
- * let batches wait to fill up, and by the measured speed it takes no more than `most_ns`. So the
+ * let batches wait to fill up, its rows cost alike, and by the measured speed it takes no more than
+ * `most_ns`, or half of that for rows that others would be gathered with at little cost. So the
  * first request of a lane, of which nothing was measured, is never computed here.
  * @return whether it was; else nothing happened, and it is for nsa_lane_submit()
  * Thread-safe.

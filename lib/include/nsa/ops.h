@@ -92,6 +92,9 @@ typedef struct nsa_span {
 /* Bytes of scratch memory that nsa_run() needs for `model`; 0 when it needs none. */
 size_t nsa_run_scratch_bytes(const nsa_model *model);
 
+/* Whether all rows of `model` cost alike, whatever the request: what one took tells of the next. */
+bool nsa_run_rows_alike(const nsa_model *model);
+
 /* Rows of `model` that cost as much together as one alone; a batch is best a multiple of it. */
 size_t nsa_run_row_unit(const nsa_model *model);
 

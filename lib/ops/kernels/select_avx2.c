@@ -23,7 +23,6 @@
 #define KEY_LANES 8
 #define KEYS_STORE(to, v) _mm256_storeu_si256((__m256i *)(to), v)
 #define KEYS_MAX _mm256_max_epi32
-#define KEYS_ADD _mm256_add_epi32
 #define KEYS_SPREAD _mm256_set1_epi32
 
 /*
@@ -37,7 +36,7 @@
 #define NETWORK_MAX_N 512
 #define SELECT_ROWS nsa_select_rows_avx2
 
-/* select_key() of eight scores. */
+/* The order of nsa_score_key() as signed integers, of eight scores. */
 static inline __m256i keys_of(__m256i bits)
 {
     __m256i magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(INT32_MAX));

@@ -21,7 +21,6 @@
 #define KEY_LANES 16
 #define KEYS_STORE _mm512_storeu_si512
 #define KEYS_MAX _mm512_max_epi32
-#define KEYS_ADD _mm512_add_epi32
 #define KEYS_SPREAD _mm512_set1_epi32
 
 /* An entry is the key above 32 bits of complemented index. */
@@ -31,7 +30,7 @@
 #define NETWORK_MAX_N 1024
 #define SELECT_ROWS nsa_select_rows_avx512
 
-/* select_key() of sixteen scores. */
+/* The order of nsa_score_key() as signed integers, of sixteen scores. */
 static inline __m512i keys_of(__m512i bits)
 {
     __m512i magnitude = _mm512_and_si512(bits, _mm512_set1_epi32(INT32_MAX));
