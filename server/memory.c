@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <nsa/size.h>
 #include <pthread.h>
-#include <sanitizer/asan_interface.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -30,6 +29,12 @@ struct kept {
     struct header *blocks[SIZE_COUNT];
 };
 
+/* AddressSanitizer's, where a program is built with it. */
+extern void __asan_poison_memory_region(const volatile void *from, size_t bytes)
+    __attribute__((weak));
+extern void __asan_unpoison_memory_region(const volatile void *from, size_t bytes)
+    __attribute__((weak));
+
 struct memory {
     size_t kept_bytes;
     pthread_key_t key; /* the thread's struct kept */
@@ -37,6 +42,15 @@ struct memory {
     pthread_mutex_t lock; /* guards the list */
     struct kept *all;
 };
+
+/* Let AddressSanitizer see the first `visible` bytes of a block, and none behind them. */
+static void show(struct header *header, size_t visible)
+{
+    if (!__asan_poison_memory_region)
+        return;
+    __asan_poison_memory_region(header + 1, header->bytes);
+    __asan_unpoison_memory_region(header + 1, visible);
+}
 
 /* The block's index among the sizes, and its bytes. */
 static size_t choose_size(size_t *bytes)
@@ -70,7 +84,7 @@ nsa_status memory_open(struct memory **out, size_t kept_bytes, nsa_error *err)
 
 static void release(struct header *header)
 {
-    ASAN_UNPOISON_MEMORY_REGION(header + 1, header->bytes);
+    show(header, header->bytes);
     free(header);
 }
 
@@ -148,9 +162,7 @@ void *memory_take(struct memory *memory, size_t bytes)
     }
     if (!header)
         return NULL;
-    /* AddressSanitizer sees no more of a block than was asked for, and nothing of those kept. */
-    ASAN_POISON_MEMORY_REGION(header + 1, header->bytes);
-    ASAN_UNPOISON_MEMORY_REGION(header + 1, asked);
+    show(header, asked);
     return header + 1;
 }
 
@@ -184,7 +196,7 @@ void memory_give(void *block)
         return;
     }
     make_room(kept, memory->kept_bytes - header->bytes);
-    ASAN_POISON_MEMORY_REGION(block, header->bytes);
+    show(header, 0);
     header->next = kept->blocks[header->size];
     kept->blocks[header->size] = header;
     kept->bytes += header->bytes;
