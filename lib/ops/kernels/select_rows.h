@@ -159,6 +159,8 @@ INLINE void select_lanes(int64_t *indices, const unsigned char *scores, nsa_dtyp
     const unsigned char *at[LANES];
     vec best[16];
 
+    for (size_t i = 0; i < width; i++)
+        best[i] = VEC_SPREAD(0); /* n is at least 1, but compilers don't know */
     for (size_t begin = 0; begin < n; begin += CHUNK) {
         size_t count = n - begin < CHUNK ? n - begin : CHUNK;
 
