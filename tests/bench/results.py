@@ -12,8 +12,8 @@ import report
 HEAD = """# Results
 
 What `make bench` and `make bench-peers` measured; `make bench-report` wrote this page, the last two
-sections from notes.md. Within one table all that is compared was measured by turns in one run; figures are the best of the rounds,
-since what disturbs a measurement only makes it worse.
+sections from notes.md. Within one table all that is compared was measured by turns in one run;
+figures are the best of the rounds, since what disturbs a measurement only makes it worse.
 
 """
 
