@@ -179,7 +179,7 @@ check-asan check-tsan: check-%:
 
 # The longer form of what the unit tests sample: minutes.
 .PHONY: check-gelu
-check-gelu: $(B)/unit/test_kernels
+check-gelu: $(B)/unit/test_activations
 	$< every-float
 
 # Every source compiled by clang as well, for its warnings.

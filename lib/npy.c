@@ -354,6 +354,9 @@ nsa_status nsa_npy_parse(nsa_tensor *out, const void *bytes, size_t size, nsa_er
     return NSA_OK;
 }
 
+_Static_assert(NSA_MAX_RANK *(NSA_DECIMAL_BYTES + 2) + 192 <= NSA_NPY_HEADER_BYTES,
+               "every shape, what stands around it, and the padding");
+
 nsa_status nsa_npy_write_header(char header[NSA_NPY_HEADER_BYTES], size_t *size,
                                 const nsa_shape *shape, nsa_dtype dtype, nsa_error *err)
 {

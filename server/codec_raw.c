@@ -7,6 +7,8 @@
 /* Each number with a comma or the NUL behind it. */
 #define SHAPE_HEADER_BYTES (NSA_MAX_RANK * (NSA_DECIMAL_BYTES + 1))
 
+_Static_assert(SHAPE_HEADER_BYTES + 256 <= EXCHANGE_HEADER_TEXT_BYTES, "and others have room");
+
 /* "2,8,16,32", as the query and the header have it. */
 static void write_shape(char text[SHAPE_HEADER_BYTES], const nsa_shape *shape)
 {
