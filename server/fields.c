@@ -153,6 +153,9 @@ static nsa_status set_field(struct fields *fields, size_t index, const struct va
     return NSA_OK;
 }
 
+/* As much of a field's text as an error shows. */
+#define MOST_QUOTED ((size_t)64)
+
 /* --- text ---------------------------------------------------------------------------------- */
 
 static bool parse_int(int64_t *out, const char *text)
@@ -211,12 +214,22 @@ static struct value read_text(enum text_form form, const char *text)
     return value;
 }
 
+/* "'text'": what an error says came; by hand, as printf would take longer than all else here. */
+static void quote(char to[MOST_QUOTED + 3], const char *text)
+{
+    size_t length = strnlen(text, MOST_QUOTED);
+
+    *to++ = '\'';
+    memcpy(to, text, length);
+    memcpy(to + length, "'", 2);
+}
+
 nsa_status fields_set_text(struct fields *fields, enum fields_source source, const char *name,
                            const char *text, nsa_error *err)
 {
     enum text_form form;
     struct value value;
-    char got[80];
+    char got[MOST_QUOTED + 3];
     size_t index;
 
     if (!find_field(&index, fields, source, name))
@@ -227,7 +240,7 @@ nsa_status fields_set_text(struct fields *fields, enum fields_source source, con
         form =
             fields->op->params[index - FIELD_COUNT].type == NSA_PARAM_BOOL ? FORM_BOOL : FORM_INT;
     value = read_text(form, text);
-    snprintf(got, sizeof got, "'%.64s'", text);
+    quote(got, text);
     return set_field(fields, index, &value, got, err);
 }
 
