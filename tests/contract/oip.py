@@ -17,7 +17,7 @@ SCORES = [0.5, -1.0, 2.0, 0.25]
 
 def infer_of(large=False):
     """A request for select with bytes behind the JSON; one that is not cheap."""
-    size = 50000 if large else 4
+    size = 200000 if large else 4
     return mixed([scores(shape=[1, size], parameters={"binary_data_size": 4 * size})],
                  bytes(4 * size), parameters={"num_selected_blocks": 1})
 
