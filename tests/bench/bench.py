@@ -34,7 +34,7 @@ STARTS = 7
 class Effort:
     """How long to measure: seconds of each round, and how many of them."""
     quick: bool = False
-    rounds: int = 5  # of kernels
+    rounds: int = 9  # of kernels
     kernel_s: float = 0.08
     peak_s: float = 0.03
     bandwidth_s: float = 0.15
