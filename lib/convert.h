@@ -164,3 +164,19 @@ static void f32_from_f32(float *restrict dst, const void *restrict from, size_t 
 {
     f32_to_f32(dst, from, count);
 }
+
+/* By dtype; float64 to float32 rounds to nearest even. */
+static void (*const to_f32[NSA_DTYPE_COUNT])(float *restrict dst, const void *restrict from,
+                                             size_t count) = {
+    [NSA_F32] = f32_from_f32,
+    [NSA_F16] = f16_to_f32,
+    [NSA_BF16] = bf16_to_f32,
+    [NSA_F64] = f64_to_f32,
+};
+static void (*const from_f32[NSA_DTYPE_COUNT])(void *restrict to, const float *restrict src,
+                                               size_t count) = {
+    [NSA_F32] = f32_to_f32,
+    [NSA_F16] = f32_to_f16,
+    [NSA_BF16] = f32_to_bf16,
+    [NSA_F64] = f32_to_f64,
+};

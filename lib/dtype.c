@@ -43,22 +43,6 @@ bool nsa_dtype_is_float(nsa_dtype dtype)
     return (size_t)dtype < NSA_DTYPE_COUNT && dtypes[dtype].is_float;
 }
 
-/* By dtype; float64 to float32 rounds to nearest even. */
-static void (*const to_f32[NSA_DTYPE_COUNT])(float *restrict dst, const void *restrict from,
-                                             size_t count) = {
-    [NSA_F32] = f32_from_f32,
-    [NSA_F16] = f16_to_f32,
-    [NSA_BF16] = bf16_to_f32,
-    [NSA_F64] = f64_to_f32,
-};
-static void (*const from_f32[NSA_DTYPE_COUNT])(void *restrict to, const float *restrict src,
-                                               size_t count) = {
-    [NSA_F32] = f32_to_f32,
-    [NSA_F16] = f32_to_f16,
-    [NSA_BF16] = f32_to_bf16,
-    [NSA_F64] = f32_to_f64,
-};
-
 void nsa_to_f32(float *dst, const void *src, nsa_dtype dtype, size_t count)
 {
     assert(nsa_dtype_is_float(dtype));

@@ -35,8 +35,8 @@ typedef struct nsa_kernels {
     void (*round_bf16)(float *x, size_t count);
 
     /* nsa_to_f32() and nsa_from_f32(), by the floating dtype. */
-    void (*to_f32[NSA_DTYPE_COUNT])(float *restrict dst, const void *restrict src, size_t count);
-    void (*from_f32[NSA_DTYPE_COUNT])(void *restrict dst, const float *restrict src, size_t count);
+    void (*const *to_f32)(float *restrict dst, const void *restrict src, size_t count);
+    void (*const *from_f32)(void *restrict dst, const float *restrict src, size_t count);
 
     /*
      * indices (rows, k) = positions of the k greatest of each row of scores (rows, n), the greatest

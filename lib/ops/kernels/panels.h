@@ -219,7 +219,7 @@ static void run(const nsa_linear_part *part)
     size_t w_stride = part->w_elements * STEP_BYTES;
 
     for (size_t begin = 0; begin < part->k; begin += K_BLOCK) {
-        const char *w = (const char *)part->w + begin * STEP_BYTES;
+        const char *w = part->w + begin * STEP_BYTES;
         struct tile first = {
             .y = part->y,
             .y_stride = part->y_stride,
